@@ -1,0 +1,172 @@
+"""What each kind of stage does: read its inputs, call the package, write an artifact with a receipt."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orrery.cli.pipeline.recipe import (
+    EvaluateStage,
+    GenerateStage,
+    PrepareStage,
+    RunRecipe,
+    Stage,
+    TokenizerStage,
+    TrainStage,
+)
+from orrery.data.source import StdlibSource, list_files
+from orrery.kit.artifact import Receipt, write_receipt
+from orrery.kit.errors import OrreryError
+from orrery.kit.files import atomic_folder, write_file
+from orrery.kit.log import Progress
+
+if TYPE_CHECKING:
+    from orrery.data.prepare import PrepareConfig
+
+FORMAT = 1
+"""Raised when a stage's output changes meaning, so that older folders are not taken for finished ones."""
+
+ROLE_KINDS = {"tokenizer": "tokenizer", "data": "data", "model": "model"}
+
+
+def make(
+    stage: Stage, *, recipe: RunRecipe, inputs: dict[str, Path], folder: Path, progress: Progress
+) -> None:
+    """Make the artifact of `stage` in `folder`."""
+    match stage:
+        case TokenizerStage():
+            make_tokenizer(stage, recipe, folder, progress)
+        case PrepareStage():
+            make_data(stage, recipe, inputs["tokenizer"], folder, progress)
+        case TrainStage():
+            from orrery.cli.pipeline.training import make_model
+
+            make_model(stage, inputs["data"], folder, progress)
+        case EvaluateStage():
+            from orrery.cli.pipeline.evaluation import make_evaluation
+
+            make_evaluation(stage, inputs["model"], inputs["data"], folder, progress)
+        case GenerateStage():
+            make_generations(stage, inputs["model"], folder, progress)
+
+
+def source_identity(recipe: RunRecipe) -> Any:
+    """What the text is, cheaply: the library of this Python, or every file's size and time of change."""
+    if isinstance(recipe.source, StdlibSource):
+        return ["stdlib", platform.python_version()]
+    stats = ((str(path.resolve()), path.stat()) for path in list_files(recipe.source.paths))
+    return [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+
+
+def make_tokenizer(stage: TokenizerStage, recipe: RunRecipe, folder: Path, progress: Progress) -> None:
+    from orrery.data.prepare import PrepareConfig
+    from orrery.text.chat import ChatFormat
+    from orrery.text.train import train_tokenizer
+
+    config = PrepareConfig(source=recipe.source, heldout=recipe.split.heldout, seed=recipe.split.seed)
+    counts = {"documents": 0, "bytes": 0}
+    texts = _train_texts(config, int(stage.max_megabytes * 1e6), counts, progress)
+    tokenizer = train_tokenizer(texts, stage.tokenizer)
+    sample = "\n".join(
+        itertools.islice(_train_texts(config, 2_000_000, {"documents": 0, "bytes": 0}, progress), 200)
+    )
+    ids = tokenizer.encode(sample)
+    with atomic_folder(folder) as new:
+        tokenizer.save(new)
+        ChatFormat(tokenizer).save(new)
+        write_receipt(
+            new, kind="tokenizer", operation="train tokenizer", recipe=stage, home=folder, data=counts,
+            effects={
+                "vocab_size": tokenizer.vocab_size,
+                "bytes_per_token": len(sample.encode()) / max(len(ids), 1),
+                "fingerprint": tokenizer.fingerprint,
+                **counts,
+            },
+        )  # fmt: skip
+
+
+def _train_texts(
+    config: PrepareConfig, limit: int, counts: dict[str, int], progress: Progress
+) -> Iterator[str]:
+    """Texts of the training side of the split, as `prepare` will see them, up to `limit` bytes."""
+    from orrery.data.accounting import PrepareAccount
+    from orrery.data.prepare import kept_documents
+    from orrery.data.source import Meter
+
+    meter = Meter()
+    for side, item in kept_documents(config, meter, PrepareAccount()):
+        if side != "train":
+            continue
+        if counts["bytes"] + item.n_bytes > limit:
+            return
+        counts["documents"] += 1
+        counts["bytes"] += item.n_bytes
+        progress.update(meter.done, meter.total, documents=counts["documents"])
+        yield item.text
+
+
+def make_data(
+    stage: PrepareStage, recipe: RunRecipe, tokenizer: Path, folder: Path, progress: Progress
+) -> None:
+    from orrery.data.prepare import PrepareConfig, prepare
+    from orrery.text.tokenizer import Tokenizer
+
+    config = PrepareConfig(
+        source=recipe.source, clean=stage.clean, dedup=stage.dedup, start=stage.start,
+        heldout=recipe.split.heldout, seed=recipe.split.seed,
+    )  # fmt: skip
+    prepare(config, Tokenizer.load(tokenizer), folder, parents={"tokenizer": tokenizer}, progress=progress)
+
+
+def make_generations(stage: GenerateStage, model: Path, folder: Path, progress: Progress) -> None:
+    from orrery.serve.lm import LM
+
+    lm = LM.load(model)
+    said = []
+    for n, prompt in enumerate(stage.prompts):
+        progress.update(n, len(stage.prompts))
+        completion = lm.generate(
+            prompt,
+            max_tokens=stage.max_tokens,
+            temperature=stage.temperature,
+            top_p=stage.top_p,
+            seed=stage.seed,
+        )
+        said.append({"prompt": prompt, "text": completion.text, "finish_reason": completion.finish_reason})
+    with atomic_folder(folder) as new:
+        write_file(new / "generations.json", json.dumps(said, indent=2, ensure_ascii=False) + "\n")
+        write_receipt(
+            new, kind="generations", operation="generate", recipe=stage, parents={"model": model}, home=folder,
+            effects={"prompts": len(said)},
+        )  # fmt: skip
+
+
+def one_line(receipt: Receipt) -> str:
+    """What a finished stage did, in a line."""
+    effects = receipt.effects
+    match receipt.kind:
+        case "tokenizer":
+            return f"{effects['vocab_size']:,} tokens, {effects['bytes_per_token']:.2f} bytes a token"
+        case "data":
+            splits = effects["splits"]
+            return ", ".join(
+                f"{part['documents']:,} documents {part['tokens']:,} tokens {name}"
+                for name, part in splits.items()
+            )
+        case "model":
+            return (
+                f"{effects['parameters']:,} parameters, {effects['steps']:,} steps, loss {effects['loss']:.3f}, "
+                f"{effects['tokens_per_s']:,.0f} tokens/s, {effects['utilization']:.0%} of the matmul peak"
+            )
+        case "evaluation":
+            return (
+                ", ".join(f"{name} {value:.3f}" for name, value in effects["bits_per_byte"].items())
+                + " bits per byte"
+            )
+        case "generations":
+            return f"{effects['prompts']} prompts continued"
+    raise OrreryError(f"unknown kind of artifact '{receipt.kind}'")

@@ -1,0 +1,39 @@
+"""`orrery quickstart`: the main job in one command, on this machine's own text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orrery.cli.common import OVERRIDES
+
+
+def quickstart(
+    overrides: Annotated[list[str] | None, typer.Argument(help=OVERRIDES, metavar="[KEY=VALUE]...")] = None,
+    text: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Your own text instead: files or folders (txt, md, jsonl, gz; parquet with the data extra). Repeatable."
+        ),
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Minutes to train (default 4).", min=0.02)] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder (default: runs/quickstart).")] = None,
+) -> None:
+    """Train a small language model from raw text, measure it, and let it talk: about six minutes on two cores.
+
+    Reads the source and docstrings of this Python's standard library (nothing is downloaded), trains a tokenizer
+    and a Llama-shaped decoder, compares it with n-gram models and xz on held-out documents, and writes a report.
+    Stop it at any moment and run it again: it goes on where it was.
+    """
+    from orrery.cli.pipeline.runner import run_recipe
+
+    settings = list(overrides or [])
+    if text:
+        import json
+
+        settings += ["source.kind=files", "source.paths=" + json.dumps([str(path) for path in text])]
+    if minutes is not None:
+        settings.append(f"stages.train.loop.minutes={minutes}")
+    run_recipe("recipes/quickstart.yaml", settings, out=out)

@@ -1,0 +1,215 @@
+"""Recipes: YAML -> dotted overrides on the plain dict -> one validation into frozen dataclasses.
+
+    @config
+    class Train:
+        lr: float = 3e-4
+
+    load(Train, "recipe.yaml", ["lr=1e-3"])
+
+Validation is pydantic's with `extra="forbid"`, so a misspelt key is an error that names the right one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from orrery.kit.errors import OrreryError, suggest
+
+C = TypeVar("C")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,))
+def config(cls: type[C]) -> type[C]:
+    """Class decorator: a frozen keyword-only dataclass that refuses unknown keys when resolved."""
+    made = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+    made.__pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=True)  # type: ignore[attr-defined]
+    return made
+
+
+def resolve(schema: Any, data: Any, where: str = "the recipe") -> Any:
+    """Validate a plain dict into `schema` (a @config class or a union of them).
+
+    Raises:
+        OrreryError: names every wrong key or value, with the nearest known key.
+    """
+    try:
+        return TypeAdapter(schema).validate_python(data)
+    except ValidationError as error:
+        raise OrreryError(
+            f"{where}: " + "; ".join(_explain(e, schema, data) for e in error.errors())
+        ) from None
+
+
+def load(schema: Any, path: str | Path, overrides: list[str] | None = None) -> Any:
+    """Read a YAML file, apply `a.b=value` overrides, validate once."""
+    return resolve(schema, override(read_yaml(path), overrides or []), where=str(path))
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        OrreryError: no such file, not YAML, or not a mapping.
+    """
+    path = Path(path)
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        near = suggest(
+            path.name, [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        )
+        raise OrreryError(f"no recipe at '{path}'.{near}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise OrreryError(f"cannot read the recipe '{path}': {error}") from None
+    except yaml.YAMLError as error:
+        raise OrreryError(f"'{path}' is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise OrreryError(f"'{path}' must hold a mapping of settings, not {type(data).__name__}")
+    return data
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML whose numbers are those people write: `3e-4` is a float (plain YAML 1.1 reads a string)."""
+
+
+def _float_resolver() -> None:
+    import re
+
+    pattern = re.compile(
+        r"^[-+]?(\d[\d_]*)(\.\d*)?([eE][-+]?\d+)$|^[-+]?\d[\d_]*\.\d*$|^[-+]?\.\d+([eE][-+]?\d+)?$"
+    )
+    _Loader.add_implicit_resolver("tag:yaml.org,2002:float", pattern, list("-+0123456789."))
+
+
+_float_resolver()
+
+
+def override(data: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """Apply `dotted.key=yaml_value` strings to a copy of `data`; list items by index or by their `name`."""
+    data = json.loads(json.dumps(data, default=str))
+    for text in overrides:
+        key, sign, value = text.partition("=")
+        if not sign or not key:
+            raise OrreryError(
+                f"cannot read the setting '{text}'; write it as key=value, for example train.seed=1"
+            )
+        try:
+            parsed = yaml.load(value, Loader=_Loader)
+        except yaml.YAMLError:
+            raise OrreryError(f"cannot read the value in '{text}'; quote it or write valid YAML") from None
+        *parents, leaf = key.split(".")
+        node: Any = data
+        for part in parents:
+            node = _child(node, part, text)
+        if isinstance(node, list):
+            node[_index(node, leaf, text)] = parsed
+        else:
+            node[leaf] = parsed
+    return data
+
+
+def _child(node: Any, part: str, text: str) -> Any:
+    if isinstance(node, list):
+        return node[_index(node, part, text)]
+    child = node.get(part)
+    if child is None:
+        child = node[part] = {}
+    if not isinstance(child, dict | list):
+        raise OrreryError(f"in '{text}': '{part}' is a single value ({child!r}), it has no settings below it")
+    return child
+
+
+def _index(node: list[Any], part: str, text: str) -> int:
+    if part.isdigit() and int(part) < len(node):
+        return int(part)
+    names = [item.get("name") or item.get("kind") for item in node if isinstance(item, dict)]
+    if part in names:
+        return names.index(part)
+    raise OrreryError(
+        f"in '{text}': no item '{part}' in this list of {names}.{suggest(part, map(str, names))}"
+    )
+
+
+def to_dict(value: Any) -> Any:
+    """Configs, paths and tuples as plain JSON-able values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(k): to_dict(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_dict(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def digest(value: Any, length: int = 64) -> str:
+    """SHA-256 (hex, first `length` digits) of the canonical JSON of a config or plain value."""
+    text = json.dumps(to_dict(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def _explain(error: Any, schema: Any, data: Any) -> str:
+    location = [str(part) for part in error["loc"]]
+    name = ".".join(_written(error["loc"], data)) or "the settings"
+    if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"unknown setting '{name}'.{suggest(location[-1], _known(schema, location[:-1]))}"
+    if error["type"] == "missing" or error["type"].startswith("missing_"):
+        return f"the setting '{name}' is missing"
+    if error["type"] == "union_tag_invalid":
+        context = error["ctx"]
+        options = [o.strip().strip("'") for o in str(context["expected_tags"]).split(",")]
+        return f"'{name}' cannot be kind '{context['tag']}'; kinds: {', '.join(options)}.{suggest(context['tag'], options)}"
+    if error["type"] == "union_tag_not_found":
+        return f"'{name}' needs a 'kind'"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"'{name}': {message[:1].lower()}{message[1:]} (got {error.get('input')!r})"
+
+
+def _written(location: tuple[int | str, ...], data: Any) -> list[str]:
+    """The location as the person wrote it: pydantic also lists the tag of a union, which is no key."""
+    parts = []
+    for i, part in enumerate(location):
+        last = i == len(location) - 1
+        if isinstance(data, dict) and part not in data and not last:
+            continue
+        parts.append(str(part))
+        data = (
+            data.get(part)
+            if isinstance(data, dict)
+            else data[part]
+            if isinstance(data, list) and isinstance(part, int)
+            else None
+        )
+    return parts
+
+
+def _known(schema: Any, location: list[str]) -> list[str]:
+    """Names of the fields at `location` inside `schema`, for suggestions."""
+    frontier = [schema]
+    for part in ["", *location]:
+        found: list[Any] = []
+        for item in frontier:
+            for cls in _classes(item):
+                hints = get_type_hints(cls, include_extras=True)
+                if not part:
+                    found.append(cls)
+                elif part in hints:
+                    found.append(hints[part])
+                elif part == getattr(cls, "kind", None):
+                    found.append(cls)
+        frontier = found or frontier
+    return sorted({name for item in frontier for cls in _classes(item) for name in get_type_hints(cls)})
+
+
+def _classes(hint: Any) -> list[type]:
+    if dataclasses.is_dataclass(hint):
+        return [hint]  # type: ignore[list-item]
+    return (
+        [cls for arg in get_args(hint) for cls in _classes(arg)] if get_origin(hint) or get_args(hint) else []
+    )

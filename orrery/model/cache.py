@@ -1,0 +1,220 @@
+"""A contiguous cache of keys and values, and the context that generates with it.
+
+    cache = KVCache(model, rows=2, capacity=512)
+    hidden = model(prompt, Cached(cache, [(0, 0, len(prompt))]))        # the whole prompt of row 0
+    hidden = model(token, Cached(cache, [(0, len(prompt), 1)]))         # one more token
+    hidden = model(mixed, Cached(cache, [(0, 17, 1), (1, 0, 40)]))      # a decode and a prefill in one pass
+
+Memory: bytes per token = 2 * layers * kv heads * head dim * bytes per number (`CacheSpec` says it layer by layer).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from orrery.kit.errors import OrreryError
+from orrery.model.context import Context, Site, Step, attention_mask
+from orrery.model.scaled_dot_product import fast_attention
+
+if TYPE_CHECKING:
+    from orrery.model.decoder import Decoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheSpec:
+    """What one layer keeps for each token: `kv_heads` keys of `key_dim` numbers and values of `value_dim`.
+
+    Attributes:
+        window: how many of the last tokens the layer can see; None means all.
+        shared: keys and values are one tensor (absorbed latent attention), kept once.
+    """
+
+    layer: int
+    kv_heads: int
+    key_dim: int
+    value_dim: int
+    window: int | None = None
+    shared: bool = False
+
+    @property
+    def numbers_per_token(self) -> int:
+        return self.kv_heads * (self.key_dim if self.shared else self.key_dim + self.value_dim)
+
+    def bytes_per_token(self, dtype: torch.dtype = torch.float32) -> int:
+        return self.numbers_per_token * dtype.itemsize
+
+
+class KVCache:
+    """Keys and values of `rows` sequences of up to `capacity` tokens.
+
+    Memory is reserved at once and, on Linux, taken as it is written. `lengths[row]` tokens of a row are valid.
+
+    Raises:
+        OrreryError: rows or capacity below 1.
+    """
+
+    def __init__(self, model: Decoder, rows: int, capacity: int) -> None:
+        if rows < 1 or capacity < 1:
+            raise OrreryError(
+                f"a cache needs at least one row and one token, not rows={rows}, capacity={capacity}"
+            )
+        weight = next(model.parameters())
+        self.rows, self.capacity = rows, capacity
+        self.lengths = [0] * rows
+        self.keys: list[Tensor] = []  # by layer: (rows, capacity, K, D)
+        self.values: list[Tensor] = []
+        # By recurrent layer and row: tokens seen, and the state after them.
+        self.states: dict[nn.Module, list[tuple[int, Any]]] = {}
+        for spec in model.cache_spec():
+            shape = (rows, capacity, spec.kv_heads)
+            keys = torch.empty(*shape, spec.key_dim, dtype=weight.dtype, device=weight.device)
+            self.keys.append(keys)
+            self.values.append(keys if spec.shared else keys.new_empty(*shape, spec.value_dim))
+
+    @property
+    def device(self) -> torch.device:
+        return self.keys[0].device
+
+    @property
+    def bytes(self) -> int:
+        """Reserved memory."""
+        return sum(x.untyped_storage().nbytes() for x in self._tensors())
+
+    def _tensors(self) -> list[Tensor]:
+        """Each tensor once."""
+        return [*self.keys, *(v for k, v in zip(self.keys, self.values, strict=True) if v is not k)]
+
+    def truncate(self, row: int, length: int) -> None:
+        """Forget the tokens of `row` from position `length` on (a rejected draft). A recurrent state cannot go back."""
+        self.lengths[row] = min(self.lengths[row], length)
+
+    def fork(self, source: int, target: int) -> None:
+        """Make row `target` a copy of row `source`."""
+        n = self.lengths[source]
+        for x in self._tensors():
+            x[target, :n] = x[source, :n]
+        for states in self.states.values():
+            states[target] = states[source]
+        self.lengths[target] = n
+
+    def reorder(self, order: Sequence[int]) -> None:
+        """Row i becomes what row order[i] was (beam search); rows beyond len(order) stay."""
+        n = max(self.lengths[row] for row in order)
+        for x in self._tensors():
+            x[: len(order), :n] = x[list(order), :n]
+        for states in self.states.values():
+            states[: len(order)] = [states[row] for row in order]
+        self.lengths[: len(order)] = [self.lengths[row] for row in order]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Neighbouring pieces of work with equal start and length: attended in one call."""
+
+    rows: slice | list[int]
+    count: int
+    start: int
+    length: int
+
+
+class Cached(Context):
+    """Any mix of prompt chunks and single tokens; each piece continues a row of the cache.
+
+    Args:
+        cache: written as the model runs; rows' lengths are set when the context is made.
+        work: (row, start, n_new) for each sequence in this pass, in the order of the tokens. `start` must not lie
+            beyond what the row holds; a smaller start overwrites (a rejected draft).
+
+    Raises:
+        OrreryError: the work does not fit the cache.
+    """
+
+    def __init__(self, cache: KVCache, work: Sequence[tuple[int, int, int]]) -> None:
+        super().__init__()
+        if len({row for row, _, _ in work}) < len(work) or not work:
+            raise OrreryError(
+                "one pass needs at least one piece of work, and at most one for each row of the cache"
+            )
+        for row, start, n in work:
+            if not 0 <= row < cache.rows or n < 1 or start > cache.lengths[row]:
+                raise OrreryError(
+                    f"cannot put {n} tokens at position {start} of row {row}: the cache has {cache.rows} rows, "
+                    f"holding {cache.lengths} tokens"
+                )
+            if start + n > cache.capacity:
+                raise OrreryError(
+                    f"row {row} would hold {start + n} tokens but the cache's capacity is {cache.capacity}; "
+                    "make a larger cache or a shorter request"
+                )
+        for row, start, n in work:
+            cache.lengths[row] = start + n
+        self.cache, self.work = cache, tuple(work)
+        self.lengths = tuple(n for _, _, n in work)
+        self.max_length = max(start + n for _, start, n in work)
+        places = groupby(work, lambda piece: piece[1:])
+        self.runs = [_run([row for row, _, _ in same], *place) for place, same in places]
+        self.sizes = [run.count * run.length for run in self.runs]
+        self.positions = torch.cat([torch.arange(s, s + n) for _, s, n in work]).to(cache.device)
+
+    def attend(self, site: Site, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        parts = zip(q.split(self.sizes), k.split(self.sizes), v.split(self.sizes), self.runs, strict=True)
+        out = [self._attend_run(site, *part) for part in parts]
+        return out[0] if len(out) == 1 else torch.cat(out)
+
+    def _attend_run(self, site: Site, q: Tensor, k: Tensor, v: Tensor, run: Run) -> Tensor:
+        end = run.start + run.length
+        q, k, v = (x.unflatten(0, (run.count, run.length)) for x in (q, k, v))  # (B, L, H or K, D)
+        keys, values = self.cache.keys[site.index], self.cache.values[site.index]
+        keys[run.rows, run.start : end] = k
+        if values is not keys:
+            values[run.rows, run.start : end] = v
+        if run.start:  # a whole sequence attends to what it just made, with the very call of `Packed`
+            first = max(0, end - site.window) if run.length == 1 and site.window is not None else 0
+            k, v = keys[run.rows, first:end], values[run.rows, first:end]
+        else:
+            first = 0
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H or K, L or S, D)
+        out = fast_attention(site, q, k, v, self.mask(site, run, first), causal=True)
+        return out.transpose(1, 2).flatten(0, 1)
+
+    def mask(self, site: Site, run: Run, first: int) -> Tensor | None:
+        """What hides keys first..end from the run's queries; None where causality or nothing hides."""
+        end = run.start + run.length
+        windowed = site.window is not None and site.window < end and run.length > 1
+        continued = run.start > 0 and run.length > 1
+        if site.bias is None and not windowed and not continued:
+            return None
+        key = (run.start, run.length, first)
+        q_pos, k_pos = self.once(
+            ("places", *key),
+            lambda: (
+                torch.arange(run.start, end, device=self.cache.device),
+                torch.arange(first, end, device=self.cache.device),
+            ),
+        )
+        return attention_mask(site, self, q_pos, k_pos, key)
+
+    def recur(self, site: nn.Module, x: Tensor, step: Step) -> Tensor:
+        states = self.cache.states.setdefault(site, [(0, None)] * self.cache.rows)
+        out = []
+        for part, (row, start, n) in zip(x.split(self.lengths), self.work, strict=True):
+            reached, state = states[row] if start else (0, None)
+            if reached != start:
+                raise OrreryError(
+                    f"row {row} has a recurrent state after {reached} tokens and cannot go on from {start}"
+                )
+            y, state = step(part, state)
+            states[row] = (start + n, state)
+            out.append(y)
+        return torch.cat(out)
+
+
+def _run(rows: list[int], start: int, length: int) -> Run:
+    neighbours = rows == list(range(rows[0], rows[0] + len(rows)))
+    return Run(slice(rows[0], rows[0] + len(rows)) if neighbours else rows, len(rows), start, length)

@@ -1,0 +1,114 @@
+"""A context says where each token sits and what it may see; the model only says what is computed.
+
+All tokens of a batch lie end to end on one flat axis. Legend for this folder: T tokens, H heads, K kv heads, D head
+dim, d model width, V vocabulary, B sequences of equal length L, Q queries, S keys.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from orrery.model.probe import Probe
+
+Made = TypeVar("Made")
+Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
+"""One chunk of one sequence: (x (n, ...), state or None at the start) -> (y (n, ...), state after it)."""
+
+
+class Site(Protocol):
+    """The attention layer that asks: what a context may read of it.
+
+    scale and softcap are of the scores; sinks (H,) are logits that take part in the softmax and carry no value;
+    bias(q_pos (Q,), k_pos (S,)) -> (H, Q, S) is added to the scores; dropout is the probability now (0 in eval);
+    pattern is the probe that sees the probabilities under `Explicit`.
+    """
+
+    index: int
+    window: int | None
+    scale: float
+    softcap: float | None
+    sinks: Tensor | None
+    pattern: Probe
+
+    @property
+    def bias(self) -> nn.Module | None: ...
+
+    @property
+    def dropout(self) -> float: ...
+
+
+class Context(ABC):
+    """One forward pass over sequences laid end to end.
+
+    Attributes:
+        positions: (T,) int64, each token's place in its own sequence.
+        lengths: new tokens of each sequence in this pass; they sum to T.
+        max_length: the longest sequence so far, cached tokens included.
+        recorded: what layers reported in this pass (auxiliary losses, loads), by name. Read it before backward:
+            activation checkpointing reports again while it recomputes.
+        choices: experts dictated to a mixture-of-experts layer instead of its router's pick, (T, k) ids by layer
+            (replaying a rollout's routing while training on it).
+    """
+
+    positions: Tensor
+    lengths: tuple[int, ...]
+    max_length: int
+
+    def __init__(self) -> None:
+        self.recorded: dict[str, list[tuple[nn.Module, Tensor]]] = {}
+        self.choices: dict[nn.Module, Tensor] = {}
+        self._made: dict[Any, Any] = {}
+
+    def begin(self) -> None:
+        """Forget the last pass; `Decoder.forward` calls it, so that one context can serve many passes."""
+        self.recorded = {}
+        self._made = {}
+
+    def once(self, key: Any, make: Callable[[], Made]) -> Made:
+        """The value of `make()`, computed once in a pass however many layers ask (rotary tables, masks)."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def record(self, site: nn.Module, name: str, value: Tensor) -> None:
+        """Report `value` from layer `site` to whoever runs the pass."""
+        self.recorded.setdefault(name, []).append((site, value))
+
+    def replay(self, site: nn.Module) -> Tensor | None:
+        """The experts dictated to layer `site`, or None where its router is to choose."""
+        return self.choices.get(site)
+
+    @abstractmethod
+    def attend(self, site: Site, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention: q (T, H, D), k (T, K, D), v (T, K, Dv), positions already in q and k -> (T, H, Dv)."""
+
+    @abstractmethod
+    def recur(self, site: nn.Module, x: Tensor, step: Step) -> Tensor:
+        """Run a layer with state over time: x (T, ...) -> (T, ...), `step` once for each sequence's chunk."""
+
+
+def visible(q_pos: Tensor, k_pos: Tensor, *, window: int | None, causal: bool = True) -> Tensor:
+    """Which keys each query may see, (Q, S) bool: none after it (if causal) and none `window` or more tokens away."""
+    distance = q_pos[:, None] - k_pos
+    seen = distance >= 0 if causal else torch.ones_like(distance, dtype=torch.bool)
+    return seen if window is None else seen & (distance.abs() < window)
+
+
+def attention_mask(
+    site: Site, ctx: Context, q_pos: Tensor, k_pos: Tensor, key: tuple[Any, ...], *, causal: bool = True
+) -> Tensor:
+    """What is added to or masks the scores of `site`: (Q, S) bool, or (H, Q, S) float where the site has a bias.
+
+    `key` names this pair of position ranges within the pass, so that all layers of one kind share one mask.
+    """
+
+    def make() -> Tensor:
+        seen = visible(q_pos, k_pos, window=site.window, causal=causal)
+        return seen if site.bias is None else site.bias(q_pos, k_pos).masked_fill(~seen, -torch.inf)
+
+    return ctx.once(("mask", site.window, site.bias is not None, *key), make)

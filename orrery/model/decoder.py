@@ -1,0 +1,143 @@
+"""A decoder-only language model: tokens to hidden states to logits, with all that is about time left to a context.
+
+T tokens, d model width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from orrery.kit.errors import OrreryError
+from orrery.kit.seeds import torch_generator
+from orrery.model.block import make_block
+from orrery.model.cache import CacheSpec
+from orrery.model.config import DecoderConfig
+from orrery.model.context import Context
+from orrery.model.describe import Component, describe
+from orrery.model.mtp import MTP
+from orrery.model.norm import RMSNorm, make_norm
+from orrery.model.positions import (
+    Alibi,
+    AlibiBias,
+    Learned,
+    LearnedPositions,
+    Position,
+    Sinusoidal,
+    SinusoidalPositions,
+    T5Relative,
+    T5RelativeBias,
+)
+
+
+class Decoder(nn.Module):
+    """The model a `DecoderConfig` describes, with weights drawn from `seed`.
+
+    `surgery` lists what `replace` did to it, as plain dicts for the receipt.
+    """
+
+    def __init__(self, cfg: DecoderConfig, *, seed: int = 0) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.surgery: list[dict[str, Any]] = []
+        self.embed = nn.Embedding(cfg.vocab_size, cfg.d_model)
+        self.position_embed = make_position_embedding(cfg.position, cfg.d_model)
+        self.position_bias = make_position_bias(cfg.position, cfg.n_heads)
+        self.dropout = nn.Dropout(cfg.dropout)
+        self.blocks = nn.ModuleList(make_block(cfg, i, self.position_bias) for i in range(cfg.n_layers))
+        # Post-norm layers end in a norm of their own.
+        self.norm = nn.Identity() if cfg.placement == "post" else make_norm(cfg)
+        self.lm_head = None if cfg.tied else nn.Linear(cfg.d_model, cfg.vocab_size, bias=False)
+        self.mtp = nn.ModuleList(
+            MTP(cfg, k, self.embed_tokens, self.position_bias) for k in range(cfg.mtp_heads)
+        )
+        self.reset_parameters(seed)
+
+    def forward(self, tokens: Tensor, ctx: Context) -> Tensor:
+        """(T,) token ids -> (T, d) hidden states after the last norm.
+
+        Raises:
+            OrreryError: a sequence is longer than a learned table of positions.
+        """
+        if isinstance(self.cfg.position, Learned) and ctx.max_length > self.cfg.position.max_positions:
+            raise OrreryError(
+                f"a sequence of {ctx.max_length} tokens does not fit the model, which learned "
+                f"{self.cfg.position.max_positions} positions; shorten it"
+            )
+        ctx.begin()
+        x = self.embed_tokens(tokens)
+        if self.position_embed is not None:
+            x = x + self.position_embed(ctx.positions).to(x.dtype)
+        x = self.dropout(x)
+        for block in self.blocks:
+            x = block(x, ctx)
+        return self.norm(x)
+
+    def embed_tokens(self, tokens: Tensor) -> Tensor:
+        """(T,) -> (T, d), scaled, without positions."""
+        x = self.embed(tokens)
+        return x if self.cfg.embedding_scale is None else x * self.cfg.embedding_scale
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """(T, d) -> (T, V) logits, scaled and soft-capped as the config says."""
+        logits = F.linear(hidden, self.embed.weight) if self.lm_head is None else self.lm_head(hidden)
+        if self.cfg.logit_scale is not None:
+            logits = logits * self.cfg.logit_scale
+        if self.cfg.logit_softcap is not None:
+            logits = self.cfg.logit_softcap * torch.tanh(logits / self.cfg.logit_softcap)
+        return logits
+
+    @torch.no_grad()
+    def reset_parameters(self, seed: int = 0) -> None:
+        """Draw every weight anew: matrices from normal(0, cfg.init.std), norms to identity, vectors to zero.
+
+        Each tensor has its own stream, keyed by (seed, its name): adding a layer does not change the others.
+        """
+        for name, parameter in self.named_parameters():
+            if parameter.is_meta:
+                continue
+            if parameter.ndim >= 2:
+                generator = torch_generator(seed, "weight", name)
+                parameter.copy_(
+                    torch.empty(parameter.shape).normal_(0.0, self.cfg.init.std, generator=generator)
+                )
+            else:
+                parameter.zero_()
+        for module in self.modules():
+            if isinstance(module, RMSNorm | nn.LayerNorm):
+                module.reset_parameters()
+
+    def cache_spec(self) -> list[CacheSpec]:
+        """What each layer keeps for each token while generating."""
+        return [block.attn.cache_spec() for block in self.blocks]  # type: ignore[missing-attribute]
+
+    def num_parameters(self, *, active: bool = False) -> int:
+        """Weights, each counted once; `active` counts those a token passes through (experts: the chosen ones)."""
+        return sum(row.active if active else row.parameters for row in describe(self))
+
+    def describe(self) -> list[Component]:
+        """Every tensor with its component, shape and size."""
+        return describe(self)
+
+
+def make_position_embedding(position: Position, d_model: int) -> nn.Module | None:
+    """The module that adds positions to embeddings, where the scheme does."""
+    match position:
+        case Learned():
+            return LearnedPositions(position, d_model)
+        case Sinusoidal():
+            return SinusoidalPositions(position, d_model)
+    return None
+
+
+def make_position_bias(position: Position, n_heads: int) -> nn.Module | None:
+    """The module that adds positions to attention scores, where the scheme does; all layers share it."""
+    match position:
+        case Alibi():
+            return AlibiBias(position, n_heads)
+        case T5Relative():
+            return T5RelativeBias(position, n_heads)
+    return None

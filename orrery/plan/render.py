@@ -1,0 +1,110 @@
+"""A plan as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from orrery.plan.plan import Plan
+
+LABELS = {
+    "embedding": "embeddings",
+    "attention": "attention",
+    "feed_forward": "feed-forward",
+    "norm": "norms",
+    "head": "head",
+    "multi_token": "multi-token heads",
+}
+
+
+def render(plan: Plan) -> RenderableType:
+    """Parameters, compute, memory and time, one table each."""
+    p, f, m = plan.parameters, plan.flops, plan.memory
+    parts = [(LABELS[name], f"{n:,}", f"{n / p.total:.1%}") for name, n in p.by_component().items() if n]
+    active = (
+        [] if p.active == p.total else [("active in one token", f"{p.active:,}", f"{p.active / p.total:.1%}")]
+    )
+    compute = [
+        ("training, attention over all of the context", f"{count(f.training('full'))}FLOPs a token"),
+        ("training, only what the causal mask leaves", f"{count(f.training('causal'))}FLOPs a token"),
+        ("generating one token at full context", f"{count(f.forward('full'))}FLOPs"),
+    ]
+    memory = [
+        (f"weights ({plan.precision})", size(m.weights)),
+        ("gradients", size(m.gradients)),
+        (f"optimiser ({plan.optimizer})", size(m.optimizer)),
+        (f"activations of {plan.batch_tokens:,} tokens (estimate)", size(m.activations)),
+        ("head and its loss", size(m.head)),
+        ("[bold]training, together[/]", f"[bold]{size(m.total)}[/]"),
+        (f"to serve: weights in {plan.kv_dtype}", size(plan.weights_bytes)),
+        (f"to serve: KV cache in {plan.kv_dtype}, a token", f"{plan.kv_bytes_per_token:,} B"),
+        (f"to serve: KV cache, a sequence of {f.context:,}", size(plan.kv_bytes)),
+    ]
+    return Group(
+        _table(("parameters", f"{p.total:,}", ""), [*parts, *active]),
+        _table((f"compute at context {f.context:,}", ""), compute),
+        _table(("memory", ""), memory),
+        _table(("training", ""), _training(plan)),
+    )
+
+
+def _training(plan: Plan) -> list[tuple[str, str]]:
+    rule = "" if plan.tokens_given else " (20 a parameter)"
+    rows = [(f"tokens{rule}", count(plan.tokens)), ("compute", f"{plan.total_flops:.3g} FLOPs")]
+    if plan.tokens_per_s is not None and plan.seconds is not None and plan.flops_per_s is not None:
+        devices = "" if plan.devices == 1 else f" on each of {plan.devices}"
+        rows.append(
+            (f"speed at {count(plan.flops_per_s)}FLOP/s{devices}", f"{count(plan.tokens_per_s)}tokens/s")
+        )
+        rows.append(("time", duration(plan.seconds)))
+    if plan.cost is not None:
+        rows.append(("cost", f"{plan.cost:,.2f}"))
+    rules = plan.optimal_tokens
+    return [
+        *rows,
+        ("compute-optimal tokens, 20 a parameter", count(rules["20_per_parameter"])),
+        ("compute-optimal tokens, Hoffmann et al. approach 3", count(rules["hoffmann_approach_3"])),
+        ("compute-optimal tokens, Besiroglu et al.", count(rules["besiroglu"])),
+    ]
+
+
+def count(n: float) -> str:
+    """1.24e9 -> '1.24 G'."""
+    for unit in ("", "k", "M", "G", "T", "P", "E"):
+        if abs(n) < 999.5 or unit == "E":
+            break
+        n /= 1000
+    return f"{n:.3g} {unit}" if abs(n) < 1e6 else f"{n:.3g} "
+
+
+def size(n: float) -> str:
+    """Bytes in binary units."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if n < 1024 or unit == "TiB":
+            break
+        n /= 1024
+    return f"{n:,.0f} {unit}" if unit == "B" else f"{n:,.2f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """The two largest units that matter."""
+    steps = [("d", 86400), ("h", 3600), ("min", 60), ("s", 1)]
+    for (name, step), (small, below) in pairwise(steps):
+        if seconds >= step:
+            return f"{int(seconds // step):,} {name} {int(seconds % step // below)} {small}"
+    return f"{seconds:.1f} s"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:
+    table = Table(*head[:1], box=None, pad_edge=False, header_style="bold cyan", min_width=72)
+    for title in head[1:]:
+        table.add_column(title, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    table.add_row(*[""] * len(head))
+    return table

@@ -1,0 +1,1 @@
+"""INFER: use a trained model - score text, draw from it, search, talk."""

@@ -1,0 +1,316 @@
+"""A trained model with its tokenizer and chat format: the object that `orrery.load` returns.
+
+    lm = LM.load("runs/quickstart")
+    lm.generate("def main(", max_tokens=64, temperature=0.8, seed=1).text
+    lm.generate([{"role": "user", "content": "Hello"}])           # messages, by the model's chat format
+    lm.score("some text").bits_per_byte
+    lm.logits([1, 2, 3])                                          # (T, V)
+
+T tokens, V vocabulary, d model width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, TypedDict, Unpack, overload
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from orrery.kit.errors import OrreryError
+from orrery.kit.lm import Completion, EmbedRequest, GenerateRequest, Sampling, Score, ScoreRequest
+from orrery.model.config import DecoderConfig
+from orrery.model.decoder import Decoder
+from orrery.model.folder import load_model
+from orrery.model.packed import Packed
+from orrery.serve.find import find_model
+from orrery.serve.generate import Generation, beam_completion
+from orrery.serve.mode import evaluating
+from orrery.serve.windows import check_ids, windowed_logprobs
+from orrery.text.chat import ChatFormat
+from orrery.text.tokenizer import Tokenizer
+from orrery.text.truncation import truncate
+
+Message = Mapping[str, Any]
+Prompt = str | Sequence[int] | Sequence[Message]
+
+
+class Settings(TypedDict, total=False):
+    """What `generate` and `stream` take by name; see `kit.lm.Sampling` for the meaning and the defaults.
+
+    stop: texts that end the generation; they are not part of the result. truncation: what happens to a prompt longer
+    than the model's context: "error", or "left", which keeps its end.
+    """
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    typical_p: float
+    repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    logit_bias: dict[int, float]
+    seed: int
+    stop: str | Sequence[str] | None
+    num_beams: int
+    length_penalty: float
+    ignore_eos: bool
+    truncation: Literal["error", "left"]
+
+
+SAMPLING = frozenset(Sampling.__dataclass_fields__)
+
+
+class LM:
+    """Implements `kit.lm.LanguageModel` too: `generate`, `score` and `embed` take lists of requests.
+
+    `chat` is None for a model without a chat format that we can read.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: Decoder,
+        tokenizer: Tokenizer,
+        chat: ChatFormat | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.model, self.tokenizer, self.chat, self.folder = model, tokenizer, chat, folder
+
+    @classmethod
+    def load(
+        cls, path: str | Path, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> LM:
+        """Open a model folder, a file inside one, or a run folder (its newest finished model).
+
+        Raises:
+            OrreryError: there is no finished model, or its files are damaged or do not fit together.
+        """
+        folder = find_model(path)
+        model = load_model(folder, device=device, dtype=dtype).eval()
+        tokenizer = Tokenizer.load(folder)
+        if tokenizer.vocab_size > model.cfg.vocab_size:
+            raise OrreryError(
+                f"the tokenizer in '{folder}' has {tokenizer.vocab_size} ids but the model knows {model.cfg.vocab_size}; "
+                "they do not belong together"
+            )
+        return cls(model=model, tokenizer=tokenizer, chat=_chat(folder, tokenizer), folder=folder)
+
+    @property
+    def config(self) -> DecoderConfig:
+        """The model's shape."""
+        return self.model.cfg
+
+    @property
+    def context(self) -> int:
+        """How many tokens the model can look at."""
+        return self.model.cfg.max_positions
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Ids that end a text: the chat format's, else EOS."""
+        if self.chat is not None:
+            return tuple(self.chat.stop_ids)
+        return () if self.tokenizer.eos_id is None else (self.tokenizer.eos_id,)
+
+    # --- logits, scores, embeddings
+
+    def logits(self, ids: Sequence[int]) -> Tensor:
+        """(T,) ids -> (T, V) float32: row i is about what follows ids[: i + 1].
+
+        Raises:
+            OrreryError: no ids, an id outside the vocabulary, or more than the context holds.
+        """
+        with torch.inference_mode(), evaluating(self.model):
+            return self.model.head(self._hidden([ids])).float().cpu()
+
+    @overload
+    def score(self, text: str | Sequence[int], *, stride: int | None = None) -> Score: ...
+    @overload
+    def score(self, text: Sequence[ScoreRequest], *, stride: int | None = None) -> list[Score]: ...
+    def score(
+        self, text: str | Sequence[int] | Sequence[ScoreRequest], *, stride: int | None = None
+    ) -> Score | list[Score]:
+        """Log-probability of a text, of ids, or of the ends of many sequences of ids.
+
+        A text is scored from its first token on where the tokenizer has BOS, which then stands before it; otherwise, and
+        for ids, the first token only gives context. What is longer than the context goes in windows moved by `stride`
+        (None: half the context).
+
+        Raises:
+            OrreryError: there is no token to predict.
+        """
+        if isinstance(text, str):
+            bos = self.tokenizer.bos_id is not None
+            (score,) = self._scores([ScoreRequest(ids=self.tokenizer.encode(text, bos=bos))], stride)
+            return (
+                replace(score, bytes=len(text.encode())) if bos else score
+            )  # what a normaliser changed was text too
+        if len(text) and isinstance(text[0], ScoreRequest):
+            return self._scores(text, stride)  # type: ignore[arg-type]
+        return [] if not len(text) else self._scores([ScoreRequest(ids=text)], stride)[0]  # type: ignore[arg-type]
+
+    def embed(self, requests: Sequence[EmbedRequest]) -> list[NDArray[np.float32]]:
+        """One vector (d,) for each: its hidden states after the last norm, their mean or the last one."""
+        if not requests:
+            return []
+        with torch.inference_mode(), evaluating(self.model):
+            hidden = self._hidden([request.ids for request in requests]).float()
+        vectors = []
+        for request, states in zip(requests, hidden.split([len(r.ids) for r in requests]), strict=True):
+            vector = states.mean(0) if request.pooling == "mean" else states[-1]
+            vectors.append((F.normalize(vector, dim=0) if request.normalize else vector).cpu().numpy())
+        return vectors
+
+    # --- generation
+
+    @overload
+    def generate(self, prompt: Prompt, **settings: Unpack[Settings]) -> Completion: ...
+    @overload
+    def generate(self, prompt: Sequence[GenerateRequest]) -> list[Completion]: ...
+    def generate(
+        self, prompt: Prompt | Sequence[GenerateRequest], **settings: Unpack[Settings]
+    ) -> Completion | list[Completion]:
+        """Continue a text, ids, or a conversation (a list of messages). The same call gives the same bytes.
+
+        A text gets BOS in front where the tokenizer has it; its special tokens are plain text. `ids` of the result ends
+        with the stop id if one ended it; `logprobs` are the model's own, before temperature and filters. A finish
+        reason of "length" means max_tokens or the end of the context.
+
+        Raises:
+            OrreryError: an empty prompt, one longer than the context, or settings that mean nothing.
+        """
+        if not isinstance(prompt, str) and len(prompt) and isinstance(prompt[0], GenerateRequest):
+            return [self._complete(request) for request in prompt]  # type: ignore[arg-type]
+        return self._complete(self.request(prompt, **settings))  # type: ignore[arg-type]
+
+    def stream(self, prompt: Prompt, **settings: Unpack[Settings]) -> Iterator[str]:
+        """The text of `generate` piece by piece, each as soon as it is certain.
+
+        Raises:
+            OrreryError: as `generate`, before the first piece; or num_beams above 1, whose text is known at the end only.
+        """
+        request = self.request(prompt, **settings)
+        if request.num_beams > 1:
+            raise OrreryError(
+                "beam search knows its text only at the end; use generate, or num_beams=1 to stream"
+            )
+        return self._pieces(self._generation(request))
+
+    def request(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int = 128,
+        stop: str | Sequence[str] | None = None,
+        num_beams: int = 1,
+        length_penalty: float = 1.0,
+        ignore_eos: bool = False,
+        truncation: Literal["error", "left"] = "error",
+        **sampling: Any,
+    ) -> GenerateRequest:
+        """A prompt and settings as a request over ids."""
+        unknown = sampling.keys() - SAMPLING
+        if unknown:
+            raise TypeError(
+                f"generate takes no setting '{min(unknown)}'; it takes {', '.join(Settings.__annotations__)}"
+            )
+        return GenerateRequest(
+            ids=self.prompt_ids(prompt, max_tokens=max_tokens, truncation=truncation),
+            max_tokens=max_tokens,
+            sampling=Sampling(**sampling),
+            stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
+            ignore_eos=ignore_eos,
+            num_beams=num_beams,
+            length_penalty=length_penalty,
+        )
+
+    def prompt_ids(
+        self, prompt: Prompt, *, max_tokens: int = 128, truncation: Literal["error", "left"] = "error"
+    ) -> list[int]:
+        """The ids the model reads for a prompt; "left" cuts the beginning away, so that the answer fits too."""
+        start: list[int] = []
+        if isinstance(prompt, str):
+            start = [] if self.tokenizer.bos_id is None else [self.tokenizer.bos_id]
+            ids = self.tokenizer.encode(prompt)
+        elif len(prompt) and isinstance(prompt[0], Mapping):
+            ids = self._chat().render(prompt, generate=True).ids  # type: ignore[arg-type]
+        else:
+            ids = [int(i) for i in prompt]  # type: ignore[arg-type]
+        if truncation == "error" or len(start) + len(ids) + max_tokens - 1 <= self.context:
+            return [*start, *ids]
+        keep = max(self.context + 1 - max_tokens, self.context // 2, 1 + len(start)) - len(start)
+        return [*start, *truncate(len(ids), keep, truncation).of(ids)[0]]
+
+    # --- inside
+
+    def _complete(self, request: GenerateRequest) -> Completion:
+        if request.num_beams > 1:
+            with evaluating(self.model):
+                return beam_completion(self.model, self.tokenizer, request, self._stops(request))
+        generation = self._generation(request)
+        for _ in self._pieces(generation):
+            pass
+        return generation.completion
+
+    def _generation(self, request: GenerateRequest) -> Generation:
+        return Generation(self.model, self.tokenizer, request, self._stops(request))
+
+    def _pieces(self, generation: Generation) -> Iterator[str]:
+        with evaluating(self.model):
+            yield from generation
+
+    def _stops(self, request: GenerateRequest) -> tuple[int, ...]:
+        return self.stop_ids if request.stop_ids is None else request.stop_ids
+
+    def _scores(self, requests: Sequence[ScoreRequest], stride: int | None) -> list[Score]:
+        for request in requests:
+            if not 1 <= request.start < len(request.ids):
+                raise OrreryError(
+                    f"there is nothing to score: of {len(request.ids)} tokens, none stands after the first {request.start}"
+                )
+        scored = windowed_logprobs(self.model, [request.ids for request in requests], stride=stride)
+        return [
+            self._score(request, row[request.start :]) for request, row in zip(requests, scored, strict=True)
+        ]
+
+    def _score(self, request: ScoreRequest, logprobs: NDArray[np.float32]) -> Score:
+        return Score(
+            nats=-float(logprobs.sum(dtype=np.float64)),
+            tokens=len(logprobs),
+            bytes=len(self.tokenizer.decode_bytes(list(request.ids[request.start :]))),
+            logprobs=tuple(logprobs.tolist()),
+        )
+
+    def _hidden(self, sequences: Sequence[Sequence[int]]) -> Tensor:
+        """(sum T, d) hidden states of whole sequences."""
+        arrays = [np.asarray(ids, dtype=np.int64) for ids in sequences]
+        for ids in arrays:
+            check_ids(ids, self.model.cfg.vocab_size)
+            if not 1 <= len(ids) <= self.context:
+                raise OrreryError(f"{len(ids)} tokens were given; this model looks at 1 to {self.context}")
+        device = self.model.embed.weight.device
+        tokens = torch.from_numpy(np.concatenate(arrays)).to(device)
+        return self.model(tokens, Packed([len(ids) for ids in arrays], device=device))
+
+    def _chat(self) -> ChatFormat:
+        if self.chat is None:
+            raise OrreryError(
+                "this model has no chat format that orrery can read, so it takes a text or ids, not messages"
+            )
+        return self.chat
+
+
+def _chat(folder: Path, tokenizer: Tokenizer) -> ChatFormat | None:
+    """The folder's chat format; a model without one, or with a foreign one, still continues text."""
+    try:
+        return ChatFormat.load(folder, tokenizer)
+    except OrreryError:
+        return None

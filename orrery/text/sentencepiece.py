@@ -1,0 +1,198 @@
+"""SentencePiece `.model` files, unigram and BPE, without the sentencepiece package.
+
+SentencePiece reads raw text: no words are cut first, a space is a character like any other, written `▁`. The file is a
+protocol buffer: pieces with a score and a type, and how text is to be normalised. Field numbers are those of
+sentencepiece_model.proto. Source: Kudo and Richardson 2018, arXiv:1808.06226.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from orrery.kit.errors import OrreryError
+from orrery.text.formats import tokenizer_spec
+from orrery.text.spec import MAX_BYTES, Spec, added_token
+from orrery.text.tokenizer import Tokenizer
+from orrery.text.train import SPACE
+
+NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = range(1, 7)  # types of pieces
+UNIGRAM, BPE = 1, 2  # types of models
+
+
+class ScoredPiece(NamedTuple):
+    """One entry of a SentencePiece vocabulary."""
+
+    text: str
+    score: float
+    type: int
+
+
+def sentencepiece_file(path: str | Path) -> Tokenizer:
+    """Open a `.model` file (T5, Llama 2, Gemma ...).
+
+    Raises:
+        OrreryError: missing, cut short, or of a model type that has no fast form.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise OrreryError(f"'{path}' is over {MAX_BYTES >> 20} MB; that is no vocabulary")
+        data = path.read_bytes()
+    except OSError as error:
+        raise OrreryError(f"cannot read '{path}': {error.strerror}") from None
+    try:
+        pieces: list[ScoredPiece] = []
+        trainer: dict[int, Any] = {}
+        normalizer: dict[int, Any] = {}
+        for number, value in fields(data):
+            if number == 1:
+                piece = dict(fields(value))
+                pieces.append(ScoredPiece(piece[1].decode(), _float(piece.get(2)), piece.get(3, NORMAL)))
+            elif number == 2:
+                trainer = dict(fields(value))
+            elif number == 3:
+                normalizer = dict(fields(value))
+    except (KeyError, ValueError, struct.error, AttributeError, TypeError, IndexError):
+        raise OrreryError(
+            f"'{path}' is not a whole SentencePiece model; copy the file again from where it came"
+        ) from None
+    if not pieces:
+        raise OrreryError(f"'{path}' has no pieces; it is not a SentencePiece model")
+    kind = trainer.get(3, UNIGRAM)
+    if kind not in (UNIGRAM, BPE):
+        raise OrreryError(
+            f"'{path}' is a SentencePiece model of words or characters; only unigram and BPE are read"
+        )
+    spec = sentencepiece_spec(
+        pieces,
+        bpe=kind == BPE,
+        prefix=bool(normalizer.get(3, 1)),
+        squeeze=bool(normalizer.get(4, 1)),
+        charsmap=normalizer.get(2, b""),
+    )
+    roles = {
+        "unk_token": trainer.get(40, 0),
+        "bos_token": trainer.get(41, 1),
+        "eos_token": trainer.get(42, 2),
+    }
+    settings = {role: pieces[i].text for role, i in roles.items() if 0 <= i < len(pieces)}
+    return Tokenizer(spec, settings, where=str(path))
+
+
+def sentencepiece_spec(
+    pieces: Sequence[ScoredPiece],
+    *,
+    bpe: bool,
+    prefix: bool = True,
+    squeeze: bool = False,
+    charsmap: bytes = b"",
+) -> Spec:
+    """The description of a SentencePiece vocabulary.
+
+    Args:
+        prefix: one space is put in front of every text.
+        squeeze: runs of spaces count as one, and those at the ends as none.
+        charsmap: the normalisation table compiled into the model (NFKC and the like).
+    """
+    ids = {piece.text: i for i, piece in enumerate(pieces)}
+    unknown = next((i for i, piece in enumerate(pieces) if piece.type == UNKNOWN), None)
+    fallback = any(piece.type == BYTE for piece in pieces)
+    if bpe:
+        model: Spec = {
+            "type": "BPE",
+            "vocab": ids,
+            "merges": _merges(pieces),
+            "fuse_unk": True,
+            "byte_fallback": fallback,
+        }
+        if unknown is not None:
+            model["unk_token"] = pieces[unknown].text
+    else:
+        # Bytes, control and unused pieces are never found in text: SentencePiece keeps them out of its trie.
+        scored = [[p.text, p.score if p.type in (NORMAL, USER) else min(p.score, -1e4)] for p in pieces]
+        model = {"type": "Unigram", "vocab": scored, "unk_id": unknown, "byte_fallback": fallback}
+    stages: list[Spec] = []
+    if charsmap:
+        stages.append({"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap).decode()})
+    if squeeze:
+        stages.append({"type": "Strip", "strip_left": True, "strip_right": True})
+        stages.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
+    if prefix:
+        stages.append({"type": "Prepend", "prepend": SPACE})
+    stages.append({"type": "Replace", "pattern": {"String": " "}, "content": SPACE})
+    decoders: list[Spec] = [
+        {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
+        {"type": "ByteFallback"},
+        {"type": "Fuse"},
+    ]
+    if prefix:
+        decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    added = [
+        added_token(p.text, i, special=p.type != USER)
+        for i, p in enumerate(pieces)
+        if p.type in (UNKNOWN, CONTROL, USER)
+    ]
+    return tokenizer_spec(
+        model,
+        added=added,
+        normalizer={"type": "Sequence", "normalizers": stages},
+        decoder={"type": "Sequence", "decoders": decoders},
+    )
+
+
+def _merges(pieces: Sequence[ScoredPiece]) -> list[list[str]]:
+    """SentencePiece merges any two neighbours that make a piece, best score first: every such pair, in that order."""
+    ids = {piece.text: i for i, piece in enumerate(pieces) if piece.type in (NORMAL, USER, UNUSED)}
+    merges = []
+    for i, piece in enumerate(pieces):
+        if piece.type not in (NORMAL, UNUSED):
+            continue
+        cuts = ((piece.text[:k], piece.text[k:]) for k in range(1, len(piece.text)))
+        merges += [(-piece.score, i, ids[a], ids[b], a, b) for a, b in cuts if a in ids and b in ids]
+    return [[a, b] for *_, a, b in sorted(merges)]
+
+
+def fields(data: bytes) -> Iterator[tuple[int, Any]]:
+    """(field number, value) of one protocol buffer message: varints as int, 32 and 64 bits and strings as bytes.
+
+    Raises:
+        ValueError: cut short, or not a message.
+    """
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        wire = tag & 7
+        if wire == 0:
+            value, at = _varint(data, at)
+            yield tag >> 3, value
+            continue
+        if wire == 2:
+            size, at = _varint(data, at)
+        elif wire in (1, 5):
+            size = 8 if wire == 1 else 4
+        else:
+            raise ValueError(f"wire type {wire}")
+        if at + size > len(data):
+            raise ValueError("cut short")
+        yield tag >> 3, data[at : at + size]
+        at += size
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if at >= len(data) or shift > 63:
+            raise ValueError("cut short")
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+
+
+def _float(data: bytes | None) -> float:
+    return struct.unpack("<f", data)[0] if data else 0.0
