@@ -6,6 +6,7 @@ benchmark can run them in turn and a machine whose speed drifts slows all of the
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import time
 from dataclasses import dataclass
@@ -167,7 +168,7 @@ class HuggingFace:
                 model=self.model, args=arguments, train_dataset=[{"input_ids": r} for r in picked],
                 data_collator=self.collate, callbacks=[clock],
             ).train()  # fmt: skip
-        return [b - a for a, b in zip(clock.marks, clock.marks[1:], strict=False)]
+        return [b - a for a, b in itertools.pairwise(clock.marks)]
 
     def collate(self, items: list[dict[str, np.ndarray]]) -> dict[str, Tensor]:
         rows = [np.asarray(item["input_ids"], dtype=np.int64) for item in items]

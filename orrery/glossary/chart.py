@@ -56,10 +56,14 @@ def plot(exhibit: Exhibit, *, width: int = 60, height: int = 14) -> list[list[tu
         for x, y in _dense(series, across, up, width * 2):
             cells[height - 1 - round(y * (height - 1))][round(x * (width - 1))] = n
     margin = max(len(number(up.value(i / (height - 1)))) for i in range(height)) + 1
-    lines: list[list[tuple[str, int | None]]] = [[(" " * margin + f"  {exhibit.y}", None)]] if exhibit.y else []
+    lines: list[list[tuple[str, int | None]]] = (
+        [[(" " * margin + f"  {exhibit.y}", None)]] if exhibit.y else []
+    )
     for i, cell_row in enumerate(cells):
         label = number(up.value(1 - i / (height - 1))) if i % 4 == 0 or i == height - 1 else ""
-        parts: list[tuple[str, int | None]] = [(f"{label:>{margin}} ┤" if label else " " * margin + " │", None)]
+        parts: list[tuple[str, int | None]] = [
+            (f"{label:>{margin}} ┤" if label else " " * margin + " │", None)
+        ]
         parts += [(" " if n is None else MARKS[n % len(MARKS)], n) for n in cell_row]
         lines.append(parts)
     lines.append([(" " * margin + " └" + "─" * width, None)])
@@ -85,7 +89,9 @@ def _dense(series: Series, across: Axis, up: Axis, steps: int) -> list[tuple[flo
         after = points[i + 1] if i + 1 < len(points) else (None, None)
         if after[0] is not None and after[1] is not None:
             count = max(1, round(max(abs(after[0] - x), abs(after[1] - y)) * steps))
-            dense += [(x + (after[0] - x) * k / count, y + (after[1] - y) * k / count) for k in range(1, count)]
+            dense += [
+                (x + (after[0] - x) * k / count, y + (after[1] - y) * k / count) for k in range(1, count)
+            ]
     return dense
 
 

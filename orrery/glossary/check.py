@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 from orrery.glossary import exhibits
@@ -29,6 +30,8 @@ def check(*, run_exhibits: bool = False) -> list[str]:
             faults.append(str(error))
             continue
         faults += [f"{slug}: {fault}" for fault in check_entry(entry)]
+    counts = Counter(exhibit.name for exhibit in exhibits.listed())
+    faults += [f"{n} exhibits are named '{name}'" for name, n in counts.items() if n > 1]
     if run_exhibits:
         faults += [fault for name in exhibits.names() for fault in check_exhibit(name)]
     return faults
@@ -101,8 +104,12 @@ def check_exhibit(name: str) -> list[str]:
         faults.append(f"exhibit '{name}' has nothing to show, or does not say what it shows")
     for series in result.series:
         if len(series.x) != len(series.y) or len(series.x) < 2:
-            faults.append(f"exhibit '{name}': the curve '{series.name}' has {len(series.x)} x for {len(series.y)} y")
+            faults.append(
+                f"exhibit '{name}': the curve '{series.name}' has {len(series.x)} x for {len(series.y)} y"
+            )
     for row in result.rows:
         if len(row) != len(result.columns):
-            faults.append(f"exhibit '{name}': a row has {len(row)} cells under {len(result.columns)} headings")
+            faults.append(
+                f"exhibit '{name}': a row has {len(row)} cells under {len(result.columns)} headings"
+            )
     return faults

@@ -99,7 +99,9 @@ def parse_entry(slug: str, text: str) -> Entry:
     try:
         head: Any = yaml.load(parts[1], Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
-        raise OrreryError(f"{where} has front matter that is not YAML: {' '.join(str(error).split())}") from None
+        raise OrreryError(
+            f"{where} has front matter that is not YAML: {' '.join(str(error).split())}"
+        ) from None
     if not isinstance(head, dict) or not head.get("term") or not head.get("area"):
         raise OrreryError(f"{where} needs at least 'term:' and 'area:' in its front matter")
     for key in head:

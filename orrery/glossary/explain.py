@@ -70,7 +70,7 @@ def explain(words: str) -> Explanation:
         body=entry.body,
         code=tuple(locate(symbol) for symbol in entry.code),
         related=tuple(_related(slug) for slug in entry.related),
-        exhibits=tuple(ExhibitName(name, exhibits.names()[name][1]) for name in entry.exhibits),
+        exhibits=tuple(ExhibitName(name, exhibits.names()[name].summary) for name in entry.exhibits),
         source=entry.source,
         why_no_code=entry.why,
         note=found.note,

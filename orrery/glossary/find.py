@@ -27,7 +27,9 @@ def find(words: str) -> Found:
     """
     key = normal(words)
     if not key:
-        raise OrreryError("say which term to explain, for example: orrery explain attention; --list shows them all")
+        raise OrreryError(
+            "say which term to explain, for example: orrery explain attention; --list shows them all"
+        )
     names = known_names()
     for attempt in (key, key.removesuffix("s"), key + "s", key.removesuffix("es")):
         if attempt in names:

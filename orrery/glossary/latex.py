@@ -99,7 +99,9 @@ class _Parser:
         self.tokens = _TOKEN.findall(self.source)
 
     def error(self, what: str) -> OrreryError:
-        return OrreryError(f"{what} in the formula '{self.source.strip()}'; the converter reads a small LaTeX subset")
+        return OrreryError(
+            f"{what} in the formula '{self.source.strip()}'; the converter reads a small LaTeX subset"
+        )
 
     def skip_spaces(self) -> None:
         while self.at < len(self.tokens) and self.tokens[self.at].isspace():

@@ -1,13 +1,13 @@
 """A display formula over several lines of a terminal: fractions stacked, limits above and below their sum.
 
-    print(display(r"p_i = \\frac{e^{z_i}}{\\sum_j e^{z_j}}"))
+print(display(r"p_i = \\frac{e^{z_i}}{\\sum_j e^{z_j}}"))
 
-              zᵢ
-             e
-        pᵢ = ─────
-                zⱼ
-             ∑ e
-             j
+          zᵢ
+         e
+    pᵢ = ─────
+            zⱼ
+         ∑ e
+         j
 """
 
 from __future__ import annotations
@@ -110,7 +110,9 @@ def script(node: Script) -> Box:
         over, under = limit(node.sup), limit(node.sub)
         parts = [box for box in (over, Box((node.base.text,)), under) if box]
         width = max(box.width for box in parts)
-        return Box(tuple(text for box in parts for text in centred(box, width)), len(over.lines) if over else 0)
+        return Box(
+            tuple(text for box in parts for text in centred(box, width)), len(over.lines) if over else 0
+        )
     sub, sup = small(node.sub, SUBSCRIPTS, "_"), small(node.sup, SUPERSCRIPTS, "^")
     base = layout(node.base)
     low = layout(node.sub) if node.sub and sub.startswith("_(") else None
@@ -175,7 +177,9 @@ def table(rows: list[list[Box]]) -> Box:
     widths = [max(r[i].width for r in rows if i < len(r)) for i in range(max(len(r) for r in rows))]
     lines: list[str] = []
     for cells_ in rows:
-        padded = [Box(tuple(_pad(t, w) for t in c.lines), c.base) for c, w in zip(cells_, widths, strict=False)]
+        padded = [
+            Box(tuple(_pad(t, w) for t in c.lines), c.base) for c, w in zip(cells_, widths, strict=False)
+        ]
         spread = [box for cell in padded for box in (cell, Box(("  ",)))]
         lines.extend(beside(spread[:-1]).lines)
     width = max(cells(text) for text in lines)

@@ -40,7 +40,11 @@ def line(node: Node) -> str:
         case Fence(left=left, body=body, right=right):
             return left + line(body) + right
         case Table(rows=rows, left=left, right=right):
-            return left + "; ".join("  ".join(line(cell).strip() for cell in row).strip() for row in rows) + right
+            return (
+                left
+                + "; ".join("  ".join(line(cell).strip() for cell in row).strip() for row in rows)
+                + right
+            )
 
 
 def _factor(items: tuple[Node, ...], i: int) -> str:
@@ -58,7 +62,9 @@ def line_base(base: Node) -> str:
 def grouped(node: Node, separators: str | None) -> str:
     """`node` in brackets when it would be misread: it holds one of `separators`, or (None) more than one symbol."""
     text = line(node)
-    single = isinstance(node, Atom | Script | Accent | Fence | Root) or (isinstance(node, Row) and len(node.items) < 2)
+    single = isinstance(node, Atom | Script | Accent | Fence | Root) or (
+        isinstance(node, Row) and len(node.items) < 2
+    )
     if single and not (isinstance(node, Atom) and " " in text.strip()):
         return text
     if separators is not None and not any(c in text for c in separators):

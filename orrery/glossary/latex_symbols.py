@@ -35,7 +35,13 @@ BIG: dict[str, str] = {
 
 SPACES: dict[str, str] = {",": " ", ";": " ", ":": " ", " ": " ", "!": "", "quad": "  ", "qquad": "    "}
 
-ACCENTS: dict[str, str] = {"hat": "\u0302", "bar": "\u0304", "tilde": "\u0303", "dot": "\u0307", "vec": "\u20d7"}
+ACCENTS: dict[str, str] = {
+    "hat": "\u0302",
+    "bar": "\u0304",
+    "tilde": "\u0303",
+    "dot": "\u0307",
+    "vec": "\u20d7",
+}
 
 ALPHABETS: dict[str, dict[str, str]] = {
     "mathbb": dict(zip("CNPQRZE1", "ℂℕℙℚℝℤ𝔼𝟙", strict=True)),

@@ -43,7 +43,10 @@ def explanation(said: Explanation) -> RenderableType:
     facts.add_column(style="bold cyan", no_wrap=True)
     facts.add_column(overflow="fold")
     for i, place in enumerate(said.code):
-        facts.add_row("code" if i == 0 else "", Text.assemble(f"{place.file}:{place.line}", (f"  {_name(place.symbol)}", "dim")))
+        facts.add_row(
+            "code" if i == 0 else "",
+            Text.assemble(f"{place.file}:{place.line}", (f"  {_name(place.symbol)}", "dim")),
+        )
     if said.why_no_code:
         facts.add_row("code", said.why_no_code)
     for exhibit in said.exhibits:
@@ -141,5 +144,12 @@ def coverage(rows: list[AreaCoverage]) -> RenderableType:
     for row in [*rows, total(rows)]:
         filled = round(20 * row.written / row.total)
         bar = Text("█" * filled + "░" * (20 - filled), style="green" if row.written else "dim")
-        table.add_row(row.area, str(row.written), str(row.total), str(row.exhibits), bar, style="bold" if row.area == "all" else "")
+        table.add_row(
+            row.area,
+            str(row.written),
+            str(row.total),
+            str(row.exhibits),
+            bar,
+            style="bold" if row.area == "all" else "",
+        )
     return table

@@ -30,7 +30,9 @@ def save(exhibit: Exhibit, path: str | Path) -> Path:
     elif path.suffix == ".svg":
         drawings = svgs(exhibit)
         if not drawings:
-            raise OrreryError(f"'{exhibit.title}' is a table and has no drawing; save it as .html instead of '{path}'")
+            raise OrreryError(
+                f"'{exhibit.title}' is a table and has no drawing; save it as .html instead of '{path}'"
+            )
         atomic_write(path, drawings[0])
     else:
         raise OrreryError(f"'{path}' should end in .svg or .html")
@@ -62,7 +64,9 @@ def cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    return (f"{value:.4g}" if abs(value) < 10_000 else number(value)) if isinstance(value, float) else str(value)
+    return (
+        (f"{value:.4g}" if abs(value) < 10_000 else number(value)) if isinstance(value, float) else str(value)
+    )
 
 
 def svg_plot(exhibit: Exhibit, *, width: int = 640, height: int = 360) -> str:
@@ -83,7 +87,9 @@ def svg_plot(exhibit: Exhibit, *, width: int = 640, height: int = 360) -> str:
     for i in range(5):
         p = i / 4
         x, y = left + p * w, top + (1 - p) * h
-        parts.append(f'<text x="{x:.0f}" y="{top + h + 16}" text-anchor="middle">{number(across.value(p))}</text>')
+        parts.append(
+            f'<text x="{x:.0f}" y="{top + h + 16}" text-anchor="middle">{number(across.value(p))}</text>'
+        )
         parts.append(f'<text x="{left - 6}" y="{y + 4:.0f}" text-anchor="end">{number(up.value(p))}</text>')
         parts.append(f'<line x1="{left}" x2="{left + w}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e5e7eb"/>')
     for n, series in enumerate(exhibit.series):
@@ -94,7 +100,9 @@ def svg_plot(exhibit: Exhibit, *, width: int = 640, height: int = 360) -> str:
         y = top + h + 52 + 18 * n
         parts.append(f'<rect x="{left}" y="{y - 9}" width="18" height="4" fill="{colour}"/>')
         parts.append(f'<text x="{left + 26}" y="{y - 3}">{escape(series.name)}</text>')
-    parts.append(f'<text x="{left + w / 2}" y="{top + h + 34}" text-anchor="middle">{escape(exhibit.x)}</text>')
+    parts.append(
+        f'<text x="{left + w / 2}" y="{top + h + 34}" text-anchor="middle">{escape(exhibit.x)}</text>'
+    )
     parts.append(f'<text x="12" y="{top + h / 2}" text-anchor="middle" '
                  f'transform="rotate(-90 12 {top + h / 2})">{escape(exhibit.y)}</text></svg>')  # fmt: skip
     return "\n".join(parts)

@@ -64,7 +64,7 @@ class KVCache:
             raise OrreryError(
                 f"a cache needs at least one row and one token, not rows={rows}, capacity={capacity}"
             )
-        weight = next(model.parameters())
+        weight = next(p for p in model.parameters() if p.is_floating_point())
         self.rows, self.capacity = rows, capacity
         self.lengths = [0] * rows
         self.keys: list[Tensor] = []  # by layer: (rows, capacity, K, D)

@@ -48,7 +48,8 @@ class Context(ABC):
     Attributes:
         positions: (T,) int64, each token's place in its own sequence.
         lengths: new tokens of each sequence in this pass; they sum to T.
-        max_length: the longest sequence so far, cached tokens included.
+        max_length: the longest sequence, cached tokens included. Only dynamic NTK and LongRoPE look at it: under
+            those two a long neighbour changes how a short sequence is rotated.
         recorded: what layers reported in this pass (auxiliary losses, loads), by name. Read it before backward:
             activation checkpointing reports again while it recomputes.
         choices: experts dictated to a mixture-of-experts layer instead of its router's pick, (T, k) ids by layer

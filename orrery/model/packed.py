@@ -65,6 +65,8 @@ class Whole(Context):
 class Packed(Whole):
     """Attention by the fastest kernel that serves; neighbours of equal length go in one call.
 
+    Under torch.compile every new tuple of lengths is compiled anew: compile where batches repeat their lengths.
+
     Args:
         lengths: tokens of each sequence; they sum to T.
         causal: False lets every token see its whole sequence (encoders, masked language models).

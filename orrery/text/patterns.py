@@ -28,6 +28,16 @@ GPT4O = (
 )
 PATTERNS = {"gpt2": GPT2, "gpt4": GPT4, "llama3": GPT4, "gpt4o": GPT4O, "digits": DIGITS}
 
+# The SentencePiece kinds write a space as `▁` before they cut. A word, a number or punctuation keeps the one in front of
+# it; further spaces, and line breaks, stand alone. (SentencePiece cuts its training text likewise, by script and number.)
+SPACE = "▁"  # U+2581
+_LETTERS = r"\p{L}\p{M}"
+SPACED_WORDS = (
+    rf"{SPACE}?[{_LETTERS}]+|{SPACE}?\p{{N}}+|{SPACE}?[^{SPACE}\s\p{{N}}{_LETTERS}]+"
+    rf"|{SPACE}+(?={SPACE}[^{SPACE}\s])|{SPACE}+|\s+"
+)
+SPACED_DIGITS = SPACED_WORDS.replace(rf"{SPACE}?\p{{N}}+", r"\p{N}")
+
 
 def regex_of(pattern: str) -> str:
     """The regular expression behind a name of `PATTERNS`; anything else is taken as a regular expression itself.

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 from orrery.kit.errors import OrreryError
 from orrery.text.formats import tokenizer_spec
+from orrery.text.patterns import SPACE
 from orrery.text.spec import MAX_BYTES, Spec, added_token
 from orrery.text.tokenizer import Tokenizer
-from orrery.text.train import SPACE
 
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = range(1, 7)  # types of pieces
 UNIGRAM, BPE = 1, 2  # types of models

@@ -222,21 +222,29 @@ class Tokenizer:
     # --- ids to text
 
     def decode(self, ids: Iterable[int], *, special: bool = True) -> str:
-        """The text of ids; bytes that are not UTF-8 become U+FFFD. `special=False` leaves special tokens out.
+        """The text of ids, equal to what a `detokenizer` streams; bytes that are not UTF-8 become U+FFFD.
+
+        Args:
+            special: False leaves special tokens out.
 
         Raises:
             OrreryError: an id that no token has.
         """
-        stream = self.detokenizer(special=special)
-        return "".join([stream.push(i) for i in _ints(ids)]) + stream.flush()
+        return self.decode_bytes(ids, special=special).decode("utf-8", errors="replace")
 
     def decode_bytes(self, ids: Iterable[int], *, special: bool = True) -> bytes:
         """The bytes of ids, nothing replaced: the inverse of `encode_bytes`."""
-        kept = [i for i in _ints(ids) if special or self._known(i) not in self._special_ids]
-        table = self._pieces
-        return b"".join(
-            [(table.rest if n else table.first)[self._known(i)] or b"" for n, i in enumerate(kept)]
-        )
+        whole = _ints(ids)
+        if whole:
+            self._known(min(whole))
+            self._known(max(whole))
+        kept = whole if special else [i for i in whole if i not in self._special_ids]
+        spelled = [self._pieces.rest[i] for i in kept]
+        if None in spelled:
+            self._known(kept[spelled.index(None)])
+        if kept:
+            spelled[0] = self._pieces.first[kept[0]]
+        return b"".join(spelled)  # type: ignore[arg-type]
 
     def detokenizer(self, *, special: bool = True) -> Detokenizer:
         """A new stream: `.push(id) -> str`, `.flush() -> str`; the pieces joined equal `decode` of the whole."""
@@ -373,10 +381,10 @@ class Tokenizer:
 
 
 def _ints(ids: Iterable[int]) -> list[int]:
-    out = ids.tolist() if hasattr(ids, "tolist") else list(ids)
-    if any(type(i) is not int for i in out):
+    whole = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+    if not {*map(type, whole)} <= {int}:
         try:
-            out = [i.__index__() for i in out]
+            return [i.__index__() for i in whole]
         except AttributeError:
             raise OrreryError("token ids must be whole numbers") from None
-    return out
+    return whole

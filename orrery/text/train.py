@@ -20,13 +20,12 @@ from orrery.kit.errors import OrreryError
 from orrery.kit.log import Progress
 from orrery.text.backend import surrogate
 from orrery.text.config import TokenizerConfig
-from orrery.text.patterns import regex_of
+from orrery.text.patterns import SPACE, SPACED_DIGITS, SPACED_WORDS, regex_of
 from orrery.text.pieces import BYTE_OF_CHAR
 from orrery.text.spec import Spec
 from orrery.text.tokenizer import Tokenizer
 from orrery.text.wordpiece import PREFIX, train_wordpiece
 
-SPACE = "▁"  # U+2581, SentencePiece's visible space
 BYTE_PIECES = [f"<0x{byte:02X}>" for byte in range(256)]
 _CHUNK = 1 << 20  # characters; longer texts are cut at a line end, which keeps memory flat
 _NORMALIZERS: dict[str, Callable[[], Any]] = {
@@ -88,9 +87,8 @@ def _stages(cfg: TokenizerConfig) -> tokenizers.Tokenizer:
         backend = tokenizers.Tokenizer(models.Unigram() if cfg.kind == "unigram" else models.BPE())
         # One space is always put in front (and taken off again by the decoder), so that a leading space is not lost.
         normal += [normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)]
-        spaces = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="never", split=True)
-        digits = [pre_tokenizers.Digits(individual_digits=True)] if cfg.pattern == "digits" else []
-        backend.pre_tokenizer = pre_tokenizers.Sequence([spaces, *digits])
+        words = tokenizers.Regex(SPACED_DIGITS if cfg.pattern == "digits" else SPACED_WORDS)
+        backend.pre_tokenizer = pre_tokenizers.Split(words, "isolated")
         parts = [
             decoders.Replace(SPACE, " "),
             decoders.ByteFallback(),

@@ -27,7 +27,7 @@ Pair = tuple[str, str]
 def train_wordpiece(
     words: Mapping[str, int], size: int, *, min_frequency: int = 2, max_length: int | None = None
 ) -> list[str]:
-    """The vocabulary: characters in code point order, then merged pieces in the order they were made.
+    """The vocabulary: characters in code point order (those that begin words first), then pieces as they were made.
 
     Args:
         words: how often each word occurs.
@@ -89,10 +89,11 @@ class _Counts:
     def gain(self, pair: Pair) -> float:
         """How much the log-likelihood rises if this pair is merged everywhere."""
         n, (a, b) = self.pairs[pair], pair
-        gain = _f(n) - _f(self.total - n) + _f(self.total)
-        if a == b:
-            return gain + _f(max(self.symbols[a] - 2 * n, 0)) - _f(self.symbols[a])
-        return gain + sum(_f(self.symbols[x] - n) - _f(self.symbols[x]) for x in pair)
+        count_a, count_b = self.symbols[a], self.symbols[b]
+        gain = _f(n) - _f(self.total - n) + _f(self.total) - _f(count_a)
+        if a == b:  # each merge uses up two
+            return gain + _f(count_a - 2 * n)
+        return gain + _f(count_a - n) + _f(count_b - n) - _f(count_b)
 
     def merge(self, pair: Pair, merged: str) -> list[Pair]:
         """Merge the pair in every word, from the left; the pairs whose gain may have risen."""

@@ -21,8 +21,8 @@ from orrery.train.config import TrainConfig
 from orrery.train.schedule import WSD, Constant, Schedule, lr_at
 
 RUN = "run.json"
-RESERVE_ADAPTIVE, RESERVE_FIXED = 0.03, 0.07
-"""Share of the time kept back: less where a slower machine can still be answered by a shorter run."""
+RESERVE_ADAPTIVE, RESERVE_FIXED, RESERVE_LATE = 0.03, 0.07, 0.01
+"""Share of the time kept back: at the start, less where a slower machine can still be answered by a shorter run; and then."""
 
 
 @dataclass(frozen=True)

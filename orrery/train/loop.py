@@ -94,14 +94,20 @@ def train(
     device = next(model.parameters()).device
     if vocabulary is None and not isinstance(cfg.objective, CausalLM | MultiToken):
         raise OrreryError(f"the objective '{cfg.objective.kind}' needs special tokens; give train() the tokenizer as vocabulary")
+    if (loader.rank, loader.world) != (world.rank, world.size):
+        raise OrreryError(
+            f"the loader is made for rank {loader.rank} of {loader.world} and this process is rank {world.rank} of {world.size}; "
+            "give Loader the rank and world of torch.distributed"
+        )
+    loader.batch(0).check_vocabulary(model.cfg.vocab_size)
     setup = Setup(cfg, model, loader, world, choose_precision(cfg.precision, device), device, vocabulary)
     with ExitStack() as stack:
         if world.rank == 0:
             stack.enter_context(only_one(out))
         stop = stack.enter_context(StopRequest())
         stack.enter_context(reproducible() if cfg.deterministic else nullcontext())
-        stack.enter_context(recomputed(model) if cfg.activation_checkpointing else nullcontext())
         stack.enter_context(compiled(model) if cfg.compile else nullcontext())
+        stack.enter_context(recomputed(model) if cfg.activation_checkpointing else nullcontext())
         model.train()
         run = Run(
             setup, out, validation=validation, sample=sample, progress=progress, bytes_per_token=bytes_per_token

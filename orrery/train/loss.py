@@ -129,12 +129,10 @@ class _FusedHead(torch.autograd.Function):
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         wide = torch.promote_types(dtype, torch.float32)  # of the softmax and of all sums
         lift = 1024.0 if dtype == torch.float16 else 1.0  # keeps small probabilities above fp16's underflow
-        wanted = [
-            x for x, wants in zip((hidden, weight, bias), ctx.needs_input_grad[:3], strict=True) if wants
-        ]
+        wants = ctx.needs_input_grad[:3]
         d_hidden, d_weight, d_bias = (
-            torch.zeros_like(x, dtype=wide) if any(x is y for y in wanted) else None
-            for x in (hidden, weight, bias)
+            torch.zeros_like(x, dtype=wide) if want and x is not None else None
+            for x, want in zip((hidden, weight, bias), wants, strict=True)
         )
         total, nll_sum, z_sum = (torch.zeros((), dtype=wide, device=hidden.device) for _ in range(3))
         buffer = torch.empty(min(chunk, len(hidden)), len(weight), dtype=dtype, device=hidden.device)
@@ -143,17 +141,20 @@ class _FusedHead(torch.autograd.Function):
             for part in (slice(i, i + chunk) for i in range(0, len(h), chunk)):
                 rows, target, row_weight = h[part], targets[part, None], weights[part].to(wide)
                 z = _logits(rows, w, bias, scale, softcap, out=buffer[: len(rows)]).to(wide)  # (n, V)
-                slope = 1 - (z / softcap).square() if softcap is not None and wanted else None  # of the cap
+                slope = (
+                    1 - (z / softcap).square() if softcap is not None and any(wants) else None
+                )  # of the cap
                 mean = z.mean(1) if smoothing else 0.0
                 p, nll, lse = _softmax_(z, target)
                 loss = (1 - smoothing) * nll + smoothing * (lse - mean) + z_loss * lse.square()
                 total += row_weight @ loss
                 nll_sum += row_weight @ nll
                 z_sum += z_loss * (row_weight @ lse.square())
-                if not wanted:
+                if not any(wants):
                     continue
                 dz = _logit_gradient_(p, target, lse, smoothing, z_loss)
-                dz = (dz if slope is None else dz.mul_(slope)).mul_(lift).to(dtype)
+                dz = dz if slope is None else dz.mul_(slope)
+                dz = dz if dtype == wide else dz.mul_(lift).to(dtype)
                 # A row's weight and the scale go to the (n, d) sides of the products, smaller than (n, V).
                 factor = (row_weight * (scale / lift))[:, None]
                 if d_hidden is not None:

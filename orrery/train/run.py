@@ -18,7 +18,7 @@ from orrery.kit.errors import OrreryError
 from orrery.kit.files import sweep
 from orrery.kit.log import Progress, Silent, console
 from orrery.model.decoder import Decoder
-from orrery.train.budget import Costs, Entry, Plan, due, read_plan, shorter_total
+from orrery.train.budget import RESERVE_LATE, Costs, Entry, Plan, due, read_plan, shorter_total
 from orrery.train.checkpoint import Checkpoint, Checkpoints, read_checkpoint
 from orrery.train.journal import Journal
 from orrery.train.monitor import Utilisation, matmul_peak
@@ -129,7 +129,7 @@ class Run:
         if self.cfg.minutes is None or len(self.pace) < LEAST_PACE or state.step <= plan.newest.from_step:
             return
         costs = Costs(sum(self.pace) / len(self.pace), self.costs.validation, self.costs.sample, self.costs.checkpoint)
-        left = 60 * self.cfg.minutes - self.elapsed()
+        left = 60 * self.cfg.minutes * (1 - RESERVE_LATE) - self.elapsed()
         new = shorter_total(self.cfg, costs, step=state.step, total=plan.newest.total, seconds_left=left)
         new = int(self.setup.world.agree(new or 0))
         if new:
@@ -233,7 +233,7 @@ class Run:
     def quiet(self, purpose: str) -> Iterator[None]:
         """The model as it will be used: averaged weights, no dropout, no gradients, its own randomness."""
         model = self.setup.model
-        seed_everything(self.cfg.seed, purpose, self.state.step)
+        seed_everything(self.setup.device, self.cfg.seed, purpose, self.state.step)
         model.eval()
         with self.state.ema.swapped() if self.state.ema else nullcontext(), torch.no_grad():
             yield

@@ -38,6 +38,9 @@ from orrery.train.precision import LossScaler, Precision
 class Batches(Protocol):
     """What the loop asks of a loader: `orrery.data.loader.Loader` is one."""
 
+    rank: int
+    world: int
+
     @property
     def config(self) -> Any:
         """Has `micro_batches`, the number per step on each rank."""
@@ -149,10 +152,13 @@ class Outcome:
         return self.sums[name] / self.sums["weight"] if self.sums["weight"] > 0 else math.nan
 
 
-def seed_everything(seed: int, *parts: int | str) -> None:
+def seed_everything(device: torch.device, seed: int, *parts: int | str) -> None:
     """Set the global generators of torch, Python and numpy to a point that (seed, parts) names."""
     place = key(seed, *parts)
-    torch.manual_seed(place)
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(place)  # torch.manual_seed takes 0.3 ms to ask after every other device
+    else:
+        torch.manual_seed(place)
     random.seed(place)
     np.random.seed(place & 0xFFFFFFFF)
 
@@ -174,7 +180,7 @@ def forward_backward(setup: Setup, batches: Sequence[Batch], step: int, scaler: 
     cfg, world, totals = setup.cfg, setup.world, Totals()
     setup.model.zero_grad(set_to_none=True)
     for micro, batch in enumerate(batches):
-        seed_everything(cfg.seed, "step", step, micro * world.size + world.rank)
+        seed_everything(setup.device, cfg.seed, "step", step, micro * world.size + world.rank)
         ctx: Any = context_for(cfg.objective, batch)
         if _clips_logits(cfg):
             ctx = WatchLogits(ctx)

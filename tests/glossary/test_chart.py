@@ -38,7 +38,14 @@ def test_axes_are_linear_or_logarithmic() -> None:
 
 
 def test_numbers_are_short() -> None:
-    assert [number(v) for v in (0, 0.5, 0.001234, 1234, 1e9, -0.02)] == ["0", "0.5", "1.23e-03", "1,234", "1.00e+09", "-0.02"]
+    assert [number(v) for v in (0, 0.5, 0.001234, 1234, 1e9, -0.02)] == [
+        "0",
+        "0.5",
+        "1.23e-03",
+        "1,234",
+        "1.00e+09",
+        "-0.02",
+    ]
 
 
 def test_shades_darken_with_value() -> None:

@@ -81,7 +81,14 @@ def test_the_check_finds_each_fault(changes: dict[str, object], says: str) -> No
 
 
 def test_a_term_without_code_says_why() -> None:
-    assert list(checks.check_entry(good(code=(), exhibits=(), kind="concept", why="a name for a habit, not a mechanism"))) == []
+    assert (
+        list(
+            checks.check_entry(
+                good(code=(), exhibits=(), kind="concept", why="a name for a habit, not a mechanism")
+            )
+        )
+        == []
+    )
 
 
 def test_the_glossary_has_no_fault() -> None:

@@ -11,7 +11,8 @@ SLOW = frozenset[str]()
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in exhibits.names()]
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in exhibits.names()],
 )
 def test_an_exhibit_runs_and_shows_something(name: str) -> None:
     assert check_exhibit(name) == []
@@ -23,5 +24,5 @@ def test_an_unknown_exhibit_names_the_nearest() -> None:
 
 
 def test_every_exhibit_says_what_it_is_in_one_line() -> None:
-    for name, (_, summary) in exhibits.names().items():
-        assert summary.endswith("."), name
+    for name, listed in exhibits.names().items():
+        assert listed.summary.endswith("."), name

@@ -30,7 +30,9 @@ def test_by_slug_name_alias_case_and_plural(words: str, slug: str) -> None:
     assert found.note == ""
 
 
-@pytest.mark.parametrize(("words", "slug"), [("momentom", "momentum"), ("nestorov momentum", "nesterov"), ("softmx", "softmax")])
+@pytest.mark.parametrize(
+    ("words", "slug"), [("momentom", "momentum"), ("nestorov momentum", "nesterov"), ("softmx", "softmax")]
+)
 def test_a_misspelling_is_taken_for_the_nearest_and_says_so(words: str, slug: str) -> None:
     found = find(words)
     assert found.term.slug == slug

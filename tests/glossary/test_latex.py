@@ -62,13 +62,18 @@ def test_cases_get_one_brace() -> None:
     assert drawn == ["    ⎧x  x > 0", "f = ⎨0  x ≤ 0", "    ⎩1  x = 2"]
 
 
-@pytest.mark.parametrize("latex", [r"\unknown x", r"\frac{a}", r"{a", "a}", "x_", r"\left( x", "a & b", r"\begin{tabular} x \end{tabular}"])
+@pytest.mark.parametrize(
+    "latex",
+    [r"\unknown x", r"\frac{a}", r"{a", "a}", "x_", r"\left( x", "a & b", r"\begin{tabular} x \end{tabular}"],
+)
 def test_what_is_not_in_the_subset_raises(latex: str) -> None:
     with pytest.raises(OrreryError, match="formula"):
         to_text(latex)
 
 
-ATOMS = st.sampled_from(["a", "x_i", r"\alpha", "12", r"\hat{v}", r"\log p", r"\text{two words}", r"\sum_{i=1}^{n} x_i"])
+ATOMS = st.sampled_from(
+    ["a", "x_i", r"\alpha", "12", r"\hat{v}", r"\log p", r"\text{two words}", r"\sum_{i=1}^{n} x_i"]
+)
 FORMULAS = st.recursive(
     ATOMS,
     lambda inner: st.one_of(

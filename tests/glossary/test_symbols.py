@@ -37,7 +37,10 @@ def test_resolve_gives_the_object() -> None:
     assert resolve("orrery.model.attention:Attention.q_proj") is Attention  # only instances have it
 
 
-@pytest.mark.parametrize("symbol", ["orrery.kit.nothing", "orrery.kit.errors:Nothing", "orrery.kit.lm:Sampling.nothing", "json:loads"])
+@pytest.mark.parametrize(
+    "symbol",
+    ["orrery.kit.nothing", "orrery.kit.errors:Nothing", "orrery.kit.lm:Sampling.nothing", "json:loads"],
+)
 def test_what_is_not_there_raises(symbol: str) -> None:
     with pytest.raises(OrreryError, match="does not resolve"):
         locate(symbol)

@@ -11,7 +11,7 @@ from orrery.model import Cached, Explicit, KVCache, Packed
 
 from .shapes import ids, tiny
 
-SLOW = ["gqa", "alibi-window", "t5", "softcap", "sinks", "latent", "moe-softmax", "qk-norm", "partial-rope"]
+SLOW = ["t5", "sinks", "latent", "moe-softmax", "partial-rope"]
 NAMES = ["local-and-global", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 TWO = {"n_layers": 2, "layer_pattern": ("local", "global"), "window": 3}
 

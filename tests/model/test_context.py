@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -101,6 +102,28 @@ def test_gradients_agree() -> None:
         grads.append([p.grad for p in model.parameters()])
     for ours, theirs in zip(*grads, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["local-and-global", "moe-softmax"])
+def test_activation_checkpointing_changes_nothing(name: str) -> None:
+    grads = []
+    for run in (lambda block, x, ctx: block(x, ctx), checkpointed):
+        model, ctx = tiny(name, dtype=torch.float64).train(), Packed((4, 4, 7))
+        ctx.begin()
+        x = model.embed_tokens(ids(15))
+        for block in model.blocks:
+            x = run(block, x, ctx)
+        loss = model.norm(x).square().sum()
+        for _, value in ctx.recorded.get("balance_loss", []):
+            loss = loss + value
+        loss.backward()
+        grads.append([p.grad for p in model.parameters()])
+    for ours, theirs in zip(*grads, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def checkpointed(block: nn.Module, x: Tensor, ctx: Packed) -> Tensor:
+    return torch.utils.checkpoint.checkpoint(block, x, ctx, use_reentrant=False)
 
 
 def test_places() -> None:

@@ -11,10 +11,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from orrery.data.batch import batch_of
 from orrery.kit.config import resolve
 from orrery.kit.errors import OrreryError
+from orrery.model.config import DecoderConfig
+from orrery.model.decoder import Decoder
+from orrery.model.mlp import Mlp
+from orrery.train.objectives import CausalLM
+from orrery.train.objectives.apply import compute
 from orrery.train.optim import config as c
 from orrery.train.optim.build import build_optimizer
+from orrery.train.optim.clip import guarded_step
 from orrery.train.optim.groups import parameter_groups
 from orrery.train.optim.joint import JointOptimizer
 
@@ -193,6 +200,26 @@ def test_every_optimiser_minimises_a_quadratic(cfg: c.OptimizerConfig) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] / 100
+
+
+@pytest.mark.parametrize(
+    "cfg", [c.AdamW(lr=5e-3), c.Muon(lr=5e-3), c.Adafactor(lr=0.1)], ids=lambda cfg: cfg.kind
+)
+def test_trains_a_small_language_model(cfg: c.OptimizerConfig) -> None:
+    """Documents that count in threes modulo 32 from different starts."""
+    shape = DecoderConfig(vocab_size=32, d_model=32, n_layers=2, n_heads=2, feed_forward=Mlp(d_ff=64))
+    model = Decoder(shape)
+    optimizer = build_optimizer(model, cfg)
+    losses = []
+    for step in range(60):
+        batch = batch_of([[(7 * step + start + 3 * t) % 32 for t in range(17)] for start in range(0, 32, 4)])
+        optimizer.set_lr(1 - step / 60)
+        optimizer.zero_grad()
+        loss = compute(CausalLM(), model, batch).mean()
+        loss.backward()
+        assert guarded_step(optimizer, max_norm=1.0).applied
+        losses.append(loss.item())
+    assert losses[0] > 3.3 and losses[-1] < 1.2  # log 32 = 3.47 to begin with
 
 
 def test_typo_in_the_recipe() -> None:

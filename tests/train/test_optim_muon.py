@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from orrery.kit.errors import OrreryError
-from orrery.train.optim.muon import Muon, iteration_dtype, shape_scale
-from orrery.train.optim.newton_schulz import CONVERGENT, newton_schulz
+from orrery.model.config import DecoderConfig
+from orrery.model.decoder import Decoder
+from orrery.model.mla import Mla
+from orrery.model.mlp import Mlp
+from orrery.model.packed import Packed
+from orrery.train.init import initialize
+from orrery.train.optim.muon import Muon, iteration_dtype, orthogonal, shape_scale
+from orrery.train.optim.newton_schulz import CONVERGENT, MUON, newton_schulz
 from orrery.train.optim.qk_clip import WatchLogits, max_logits, qk_clip, scale_heads
 
 
@@ -32,6 +39,28 @@ def test_one_step_by_hand() -> None:
     assert newton_schulz(torch.diag(torch.tensor([3.0, 4.0])), 1).diagonal().tolist() == pytest.approx(
         expected, rel=1e-5
     )
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 20), (20, 8), (3, 8, 20), (2, 20, 8)])
+def test_every_form_is_the_definition(shape: tuple[int, ...]) -> None:
+    """Tall, wide and stacked, and with only two of the singular values not 0."""
+    g = torch.Generator().manual_seed(1)
+    full = torch.randn(shape, generator=g)
+    poor = torch.randn(*shape[:-1], 2, generator=g) @ torch.randn(*shape[:-2], 2, shape[-1], generator=g)
+    for matrices in (full, poor):
+        u, s, vh = torch.linalg.svd(matrices.double(), full_matrices=False)
+        s = s / matrices.double().norm(dim=(-2, -1))[..., None]
+        for _ in range(5):
+            s = MUON[0] * s + MUON[1] * s**3 + MUON[2] * s**5
+        expected = u @ torch.diag_embed(s) @ vh
+        torch.testing.assert_close(newton_schulz(matrices), expected.float(), atol=2e-4, rtol=0)
+
+
+def test_large_matrices_one_by_one_are_as_in_a_batch() -> None:
+    updates = [torch.randn(70, 90, generator=torch.Generator().manual_seed(i)) for i in range(2)]
+    alone = orthogonal(updates, 5, torch.float32)
+    batch = newton_schulz(torch.stack(updates))
+    torch.testing.assert_close(torch.stack(alone), batch, atol=1e-4, rtol=0)
 
 
 def test_zero_matrix_stays_zero() -> None:
@@ -100,6 +129,8 @@ def test_max_logits_by_hand() -> None:
 class Layer:
     """What QK-clip reads of an attention layer."""
 
+    q_norm = None
+
     def __init__(self, heads: int, kv_heads: int, head_dim: int, bias: bool) -> None:
         torch.manual_seed(0)
         self.scale = head_dim**-0.5
@@ -145,3 +176,37 @@ def test_qk_clip_bounds_the_largest_logit() -> None:
     torch.testing.assert_close(after, before.clamp(max=tau), rtol=1e-5, atol=1e-5)
     unchanged = layer.q_proj.weight.clone()
     assert qk_clip({layer: after}, tau=2 * tau) == 0 and torch.equal(unchanged, layer.q_proj.weight)
+
+
+@pytest.mark.parametrize("low_rank", [None, 6])
+def test_qk_clip_in_a_model_with_latent_attention(low_rank: int | None) -> None:
+    """Every head that exceeds the limit comes down to it, the others stay; rotary part included."""
+    latent = Mla(q_lora_rank=low_rank, kv_lora_rank=8, qk_nope_head_dim=4, qk_rope_head_dim=4, v_head_dim=4)
+    cfg = DecoderConfig(
+        vocab_size=20, d_model=16, n_layers=1, n_heads=4, feed_forward=Mlp(d_ff=8), attention=latent
+    )
+    model, tokens = Decoder(cfg), torch.arange(9)
+    initialize(model, std=1.0)
+
+    def largest() -> dict[Any, torch.Tensor]:
+        watch = WatchLogits(Packed([5, 4]))
+        with torch.no_grad():
+            model(tokens, watch)
+        return watch.largest
+
+    before = largest()
+    (logits,) = before.values()
+    tau = logits.median().item()
+    assert qk_clip(before, tau=tau) == 2
+    (after,) = largest().values()
+    torch.testing.assert_close(after, logits.clamp(max=tau), rtol=1e-4, atol=1e-4)
+
+
+def test_qk_clip_has_nothing_to_do_under_qk_norm() -> None:
+    cfg = DecoderConfig(
+        vocab_size=20, d_model=16, n_layers=1, n_heads=2, feed_forward=Mlp(d_ff=8), qk_norm=True
+    )
+    model, watch = Decoder(cfg), WatchLogits(Packed([4]))
+    model(torch.arange(4), watch)
+    with pytest.raises(OrreryError, match="qk_norm"):
+        qk_clip(watch.largest, tau=1.0)

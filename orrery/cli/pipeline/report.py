@@ -209,16 +209,16 @@ def say(findings: Findings) -> None:
             table.add_row(name, f"{value:.3f}", style=style)
         console.print(table)
     for name, value in facts(findings):
-        console.print(f"[dim]{name:>22}[/]  {value}", highlight=False)
+        console.print(f"[dim]{name:>22}[/]  {value}", highlight=False, soft_wrap=True)
     if findings.generations:
         item = findings.generations[0]
         console.print("\n[bold]It says[/]")
-        console.print(item["prompt"], style="cyan", end="", markup=False, highlight=False)
-        console.print(item["text"], markup=False, highlight=False)
-    console.print(f"\n[bold]{verdict(findings)}[/]", highlight=False)
+        console.print(item["prompt"], style="cyan", end="", markup=False, highlight=False, soft_wrap=True)
+        console.print(item["text"], markup=False, highlight=False, soft_wrap=True)
+    console.print(f"\n[bold]{verdict(findings)}[/]", highlight=False, soft_wrap=True)
     console.print("\n[bold]What to try next[/]")
     for tip in advice(findings):
-        console.print(f"  - {tip}", markup=False, highlight=False)
+        console.print(f"  - {tip}", markup=False, highlight=False, soft_wrap=True)
     console.print(
         f"\nwrote {findings.out / 'report.html'}, {findings.out / 'report.md'}, model in {findings.model}",
         highlight=False,

@@ -83,7 +83,9 @@ def run_stage(run: Run, stage: Stage) -> None:
     started = time.monotonic()
     if (folder / RECEIPT).is_file():
         run.reused.add(stage.name)
-        console.print(f"[dim]{stage.name:<11} done before, kept ({folder})[/]", highlight=False)
+        console.print(
+            f"[dim]{stage.name:<11} done before, kept ({folder})[/]", highlight=False, soft_wrap=True
+        )
     else:
         with live(stage.name) as progress:
             stages.make(stage, recipe=run.recipe, inputs=inputs, folder=folder, progress=progress)

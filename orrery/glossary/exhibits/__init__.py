@@ -10,32 +10,40 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from orrery.glossary.exhibit import Exhibit
 from orrery.kit.errors import OrreryError, suggest
 
 
-@functools.cache
-def names() -> dict[str, tuple[str, str]]:
-    """Exhibit name -> (module, first line of its docstring), in the order of the files.
+@dataclass(frozen=True)
+class Listed:
+    """An exhibit as its source shows it: `summary` is the first line of its docstring."""
 
-    Raises:
-        OrreryError: two exhibits with one name.
-    """
-    found: dict[str, tuple[str, str]] = {}
+    name: str
+    module: str
+    summary: str
+
+
+@functools.cache
+def listed() -> tuple[Listed, ...]:
+    """Every exhibit in the order of the files. Two of one name are a fault that `check` reports."""
+    found: list[Listed] = []
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        module = f"{__name__}.{path.stem}"
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
+            if not isinstance(node, ast.FunctionDef) or node.name.startswith("_") or node.args.args:
                 continue
-            if not isinstance(node.returns, ast.Name) or node.returns.id != "Exhibit" or node.args.args:
-                continue
-            name = node.name.replace("_", "-")
-            if name in found:
-                raise OrreryError(f"two exhibits are named '{name}': in {found[name][0]} and in {module}")
-            found[name] = (module, (ast.get_docstring(node) or "").partition("\n")[0])
-    return found
+            if isinstance(node.returns, ast.Name) and node.returns.id == "Exhibit":
+                summary = (ast.get_docstring(node) or "").partition("\n")[0]
+                found.append(Listed(node.name.replace("_", "-"), f"{__name__}.{path.stem}", summary))
+    return tuple(found)
+
+
+@functools.cache
+def names() -> dict[str, Listed]:
+    """Exhibits by name."""
+    return {exhibit.name: exhibit for exhibit in listed()}
 
 
 def run(name: str) -> Exhibit:
@@ -46,6 +54,6 @@ def run(name: str) -> Exhibit:
     """
     if name not in names():
         raise OrreryError(f"no exhibit is named '{name}'.{suggest(name, names())}")
-    module = importlib.import_module(names()[name][0])
+    module = importlib.import_module(names()[name].module)
     result: Exhibit = getattr(module, name.replace("-", "_"))()
     return result

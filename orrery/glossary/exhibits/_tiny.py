@@ -50,7 +50,14 @@ def draw(
     return pieces[:, :-1].flatten(), pieces[:, 1:].flatten()
 
 
-def loss(model: Decoder, tokens: Tensor, targets: Tensor, *, context: int = CONTEXT, wrap: Callable[[Any], Any] | None = None) -> Loss:
+def loss(
+    model: Decoder,
+    tokens: Tensor,
+    targets: Tensor,
+    *,
+    context: int = CONTEXT,
+    wrap: Callable[[Any], Any] | None = None,
+) -> Loss:
     """The token loss of pieces of `context` tokens laid end to end; `wrap` may put its own context around."""
     ctx: Any = Packed([context] * (len(tokens) // context))
     hidden = model(tokens, wrap(ctx) if wrap else ctx)
@@ -84,4 +91,7 @@ def train(
 
 def smooth(values: list[float], width: int = 5) -> list[float]:
     """Running means, for drawing."""
-    return [sum(values[max(0, i - width + 1) : i + 1]) / len(values[max(0, i - width + 1) : i + 1]) for i in range(len(values))]
+    return [
+        sum(values[max(0, i - width + 1) : i + 1]) / len(values[max(0, i - width + 1) : i + 1])
+        for i in range(len(values))
+    ]

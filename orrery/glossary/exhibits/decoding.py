@@ -64,7 +64,11 @@ def filters_compared() -> Exhibit:
     """Top-k, top-p and min-p on a peaked and on a flat distribution: what is left of six tokens."""
     flat = torch.tensor([0.20, 0.18, 0.17, 0.16, 0.15, 0.14]).log()
     ties = torch.tensor([0.25, 0.25, 0.25, 0.25, 0.0, 0.0]).log()
-    cases = {"top_k=3": lambda z: top_k(z, 3), "top_p=0.8": lambda z: top_p(z, 0.8), "min_p=0.3": lambda z: min_p(z, 0.3)}
+    cases = {
+        "top_k=3": lambda z: top_k(z, 3),
+        "top_p=0.8": lambda z: top_p(z, 0.8),
+        "min_p=0.3": lambda z: min_p(z, 0.3),
+    }
     rows = []
     for name, keep in cases.items():
         counts = [int(torch.isfinite(keep(z)).sum()) for z in (_logits(), flat, ties)]
@@ -105,7 +109,8 @@ def greedy_is_temperature_zero() -> Exhibit:
     for t in (1.0, 0.5, 0.2, 0.1, 0.05, 0.0):
         sampling = Sampling(temperature=t)
         picks = [
-            choose(_logits(), sampling, before=NONE, made=NONE, u=position_uniform(0, "zero", i)) for i in range(500)
+            choose(_logits(), sampling, before=NONE, made=NONE, u=position_uniform(0, "zero", i))
+            for i in range(500)
         ]
         rows.append((t, sum(pick == greedy(_logits()) for pick in picks) / 500))
     return Exhibit(
@@ -141,7 +146,10 @@ def beam_against_greedy() -> Exhibit:
     totals: dict[str, float] = {}
     wins: dict[str, int] = {}
     for seed in range(models):
-        tables = 2.0 * torch.randn(length, vocabulary, vocabulary, generator=torch_generator(seed, "beam")).double()
+        tables = (
+            2.0
+            * torch.randn(length, vocabulary, vocabulary, generator=torch_generator(seed, "beam")).double()
+        )
         tables = tables.log_softmax(-1)
         best = max(_path(tables, ids) for ids in itertools.product(range(vocabulary), repeat=length))
         for width in (1, 2, 4, 64):
@@ -170,7 +178,9 @@ def _search(tables: Tensor, width: int, length: int) -> Beam:
     def step(parents: object, tokens: object) -> Tensor:
         return tables[next(depth)][list(tokens)]  # type: ignore[call-overload]
 
-    return beam_search(tables[0, 0], step, width=width, max_tokens=length, ended=lambda ids: False, length_penalty=0.0)[0]
+    return beam_search(
+        tables[0, 0], step, width=width, max_tokens=length, ended=lambda ids: False, length_penalty=0.0
+    )[0]
 
 
 def length_penalty() -> Exhibit:
@@ -193,7 +203,9 @@ def length_penalty() -> Exhibit:
 def repetition_loops_by_decoding() -> Exhibit:
     """A Kneser-Ney 4-gram model writes 180 tokens: how much is new under greedy, a penalty, and sampling."""
     tokenizer = train_tokenizer(_library.texts()[:8], TokenizerConfig(vocab_size=1000))
-    model = fit_ngram(tokenizer.encode_batch(_library.texts()[:8], threads=1), order=4, vocab_size=tokenizer.vocab_size)
+    model = fit_ngram(
+        tokenizer.encode_batch(_library.texts()[:8], threads=1), order=4, vocab_size=tokenizer.vocab_size
+    )
     settings = {
         "greedy": Sampling(temperature=0.0),
         "greedy, repetition penalty 1.3": Sampling(temperature=0.0, repetition_penalty=1.3),
@@ -208,7 +220,9 @@ def repetition_loops_by_decoding() -> Exhibit:
         grams = [list(zip(*(ids[i:] for i in range(4)), strict=False)) for ids in texts]
         distinct = sum(len(set(g)) / len(g) for g in grams) / len(grams)
         loops = sum(_loops(ids) for ids in texts)
-        rows.append((name, distinct, f"{loops} of {len(prompts)}", " ".join(tokenizer.decode(texts[0]).split())[-34:]))
+        rows.append(
+            (name, distinct, f"{loops} of {len(prompts)}", " ".join(tokenizer.decode(texts[0]).split())[-34:])
+        )
     return Exhibit(
         title="180 tokens from each of four prompts, by a model counted on Python's library",
         columns=("decoding", "distinct 4-grams", "end in a loop", "the end of the first text"),

@@ -14,10 +14,9 @@ from orrery.kit.seeds import torch_generator
 from orrery.model.decoder import Decoder
 from orrery.model.mlp import ACTIVATIONS, MLP, Mlp
 from orrery.model.packed import Packed
-from orrery.train.basic_losses import binary_cross_entropy, entropy, kl_divergence, kl_estimate, mse, nll
+from orrery.train.basic_losses import binary_cross_entropy, mse, nll
 from orrery.train.init import initialize
 from orrery.train.loss import cross_entropy
-from orrery.train.optim.sgd import SGD
 
 
 def activations_drawn() -> Exhibit:
@@ -47,7 +46,11 @@ def without_activation_linear() -> Exhibit:
     """A feed-forward network with its activation taken out, against one matrix; and what a bias does to linearity."""
     x, y = (torch.randn(16, 8, generator=torch_generator(0, name)) for name in "xy")
     rows = []
-    for name, activation, bias in (("identity, no bias", None, False), ("identity, bias", None, True), ("relu, no bias", "relu", False)):
+    for name, activation, bias in (
+        ("identity, no bias", None, False),
+        ("identity, bias", None, True),
+        ("relu, no bias", "relu", False),
+    ):
         mlp = MLP(8, Mlp(d_ff=32, activation=activation or "relu", gated=False, bias=bias))  # type: ignore[arg-type]
         nn.init.normal_(mlp.up_proj.weight, generator=torch_generator(1, "up"))
         nn.init.normal_(mlp.down_proj.weight, generator=torch_generator(1, "down"))
@@ -58,7 +61,14 @@ def without_activation_linear() -> Exhibit:
         with torch.no_grad():
             product = x @ (mlp.down_proj.weight @ mlp.up_proj.weight).T
             additive = (mlp(x + y) - mlp(x) - mlp(y)).abs().max().item()
-            rows.append((name, (mlp(x) - product).abs().max().item(), additive, mlp(torch.zeros(1, 8)).abs().max().item()))
+            rows.append(
+                (
+                    name,
+                    (mlp(x) - product).abs().max().item(),
+                    additive,
+                    mlp(torch.zeros(1, 8)).abs().max().item(),
+                )
+            )
     return Exhibit(
         title="Two layers 8 -> 32 -> 8: distance from the product of the two matrices",
         columns=("network", "|f(x) - W2 W1 x|", "|f(x+y) - f(x) - f(y)|", "|f(0)|"),
@@ -84,26 +94,6 @@ def neuron_by_hand() -> Exhibit:
         columns=("x", "w.x + b by hand", "output of the unit"),
         rows=rows,
         reads="The unit fires on one side of the line 2 a - b + 0.5 = 0 and is silent on the other. At the zero input it gives its bias.",
-    )
-
-
-def softmax_is_safe() -> Exhibit:
-    """Softmax and log-sum-exp at logits up to 10,000: by the definition, and with the maximum subtracted."""
-    rows = []
-    for scale in (1.0, 100.0, 10_000.0, -10_000.0):
-        z = torch.tensor([0.0, 1.0, 2.0]) + scale
-        naive = z.exp() / z.exp().sum()
-        nats = cross_entropy(z[None], lambda h: h, torch.tensor([2]), torch.ones(1)).sum.item()
-        rows.append((f"{scale:g} + (0, 1, 2)", naive[2].item(), z.softmax(0)[2].item(), z.exp().sum().log().item(), z.logsumexp(0).item(), nats))
-    p = torch.tensor([0.0, 1.0, 2.0]).softmax(0)
-    jacobian = torch.autograd.functional.jacobian(lambda z: z.softmax(0), torch.tensor([0.0, 1.0, 2.0]))
-    error = (jacobian - (p.diag() - torch.outer(p, p))).abs().max().item()  # type: ignore[operator]
-    return Exhibit(
-        title="p of the third of three logits, log-sum-exp, and the loss if it is the target",
-        columns=("logits", "p by definition", "p", "lse by definition", "lse", "cross-entropy"),
-        rows=rows,
-        reads="Adding a constant to all logits changes nothing, so the largest may be made 0 before exponentiating. (Floats near 10,000 are "
-        f"0.001 apart, hence the last digits of the loss.) The Jacobian is diag(p) - p p^T (largest difference {error:.1e}).",
     )
 
 
@@ -133,72 +123,15 @@ def _vector(values: Tensor) -> str:
     return " ".join(f"{v + 0.0:+.3f}" for v in values.tolist())
 
 
-def uniform_model_perplexity() -> Exhibit:
-    """A decoder whose head is all zeros: loss ln V, perplexity V, log2 V bits a token; and one fresh from its initialisation."""
-    rows = []
-    for vocabulary in (16, 256, 4096):
-        for kind in ("zero head", "fresh"):
-            model = Decoder(_tiny.shape(vocab_size=vocabulary, tied=False))
-            if kind == "zero head":
-                nn.init.zeros_(model.lm_head.weight)  # type: ignore[union-attr]
-            ids = torch.randint(vocabulary, (257,), generator=torch_generator(0, "uniform"))
-            with torch.no_grad():
-                hidden = model(ids[:-1], Packed([256]))
-                nats = cross_entropy(hidden, model.head, ids[1:], torch.ones(256)).mean().item()
-            rows.append((vocabulary, kind, nats, math.log(vocabulary), math.exp(nats), nats / math.log(2)))
-    return Exhibit(
-        title="Mean loss on 256 random tokens",
-        columns=("V", "model", "nats a token", "ln V", "perplexity", "bits a token"),
-        rows=rows,
-        reads="A model that knows nothing spreads its probability evenly: perplexity V. A fresh model is close to that; a first loss far "
-        "above ln V means that something is wrong before training began.",
-    )
-
-
-def entropies_by_hand() -> Exhibit:
-    """Entropy of a few distributions in nats and bits, and the divergence between two coins both ways."""
-    cases = {
-        "fair coin": [0.5, 0.5], "9 to 1 coin": [0.9, 0.1], "certain": [1.0, 0.0], "one of 8": [0.125] * 8,
-        "0.5 0.25 0.125 0.125": [0.5, 0.25, 0.125, 0.125],
-    }  # fmt: skip
-    rows = []
-    for name, p in cases.items():
-        nats = entropy(torch.tensor(p).log()).item() + 0.0
-        rows.append((name, nats, nats / math.log(2), math.log2(len(p))))
-    return Exhibit(
-        title="Entropy",
-        columns=("distribution", "nats", "bits", "largest possible, bits"),
-        rows=rows,
-        reads="The mean number of yes-no questions that a good scheme needs: one for a coin, three for eight equal cases, 1.75 where "
-        "half the answers come at the first question.",
-    )
-
-
-def kl_estimators() -> Exhibit:
-    """KL between two distributions of six tokens: exact both ways, and three estimates from samples."""
-    p = torch.tensor([0.40, 0.25, 0.15, 0.10, 0.06, 0.04]).log()
-    rows = []
-    for name, q in (("equal", p), ("a little off", p / 1.2), ("far off", p.roll(2))):
-        exact, reverse = kl_divergence(p, q).item(), kl_divergence(q, p).item()
-        ids = torch.multinomial(p.exp(), 4000, replacement=True, generator=torch_generator(0, "kl"))
-        logp, logq = p.log_softmax(-1)[ids], q.log_softmax(-1)[ids]
-        parts = [kl_estimate(logp, logq, kind) for kind in ("k1", "k2", "k3")]  # type: ignore[arg-type]
-        rows.append((name, exact, reverse, *(f"{k.mean().item():.4f} ± {k.std().item():.3f}" for k in parts)))
-    return Exhibit(
-        title="KL(p || q), KL(q || p), and the mean and spread of single-sample estimates over 4000 samples of p",
-        columns=("q", "KL(p || q)", "KL(q || p)", "k1", "k2", "k3"),
-        rows=rows,
-        reads="Zero for equal distributions, never negative, and not symmetric. k1 is right on average and noisy; k3 is right too, never "
-        "negative, and far less noisy while p and q are near; k2 is biased.",
-    )
-
-
 def losses_by_hand() -> Exhibit:
     """Squared error, binary cross-entropy and negative log-likelihood against their formulas, also at extreme logits."""
     z = torch.tensor([0.0, 2.0, -50.0, 1000.0])
     y = torch.tensor([1.0, 0.0, 0.0, 1.0])
     bce = [binary_cross_entropy(a, b).sum.item() for a, b in zip(z, y, strict=True)]
-    naive = [-(b * torch.sigmoid(a).log() + (1 - b) * (1 - torch.sigmoid(a)).log()).item() for a, b in zip(z, y, strict=True)]
+    naive = [
+        -(b * torch.sigmoid(a).log() + (1 - b) * (1 - torch.sigmoid(a)).log()).item()
+        for a, b in zip(z, y, strict=True)
+    ]
     rows: list[tuple[str, float, float]] = [
         (f"binary, logit {a:g}, label {b:g}", ours, by_formula)
         for a, b, ours, by_formula in zip(z.tolist(), y.tolist(), bce, naive, strict=True)
@@ -206,9 +139,17 @@ def losses_by_hand() -> Exhibit:
     error = mse(torch.tensor([1.0, 3.0]), torch.tensor([0.0, 5.0]))
     rows.append(("squared error of (1, 3) from (0, 5), sum", error.sum.item(), 1.0 + 4.0))
     gaussian = -torch.distributions.Normal(3.0, 1.0).log_prob(torch.tensor(5.0)).item()
-    rows.append(("half of it plus log sqrt(2 pi): Gaussian NLL of 5 around 3", 0.5 * 4 + 0.5 * math.log(2 * math.pi), gaussian))
+    rows.append(
+        (
+            "half of it plus log sqrt(2 pi): Gaussian NLL of 5 around 3",
+            0.5 * 4 + 0.5 * math.log(2 * math.pi),
+            gaussian,
+        )
+    )
     logp = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1]]).log()
-    rows.append(("NLL of (0, 1): -log 0.7 - log 0.8", nll(logp, torch.tensor([0, 1])).sum.item(), -math.log(0.56)))
+    rows.append(
+        ("NLL of (0, 1): -log 0.7 - log 0.8", nll(logp, torch.tensor([0, 1])).sum.item(), -math.log(0.56))
+    )
     return Exhibit(
         title="Losses as shipped and by their definitions",
         columns=("case", "shipped", "by definition"),
@@ -224,7 +165,9 @@ def label_smoothing_by_hand() -> Exhibit:
     for e in (0.0, 0.1, 0.2):
         row: list[float] = [e]
         for z in (torch.tensor([8.0, 0.0, 0.0, 0.0]), torch.tensor([2.0, 0.0, 0.0, 0.0])):
-            ours = cross_entropy(z[None], lambda h: h, torch.tensor([0]), torch.ones(1), label_smoothing=e).sum.item()
+            ours = cross_entropy(
+                z[None], lambda h: h, torch.tensor([0]), torch.ones(1), label_smoothing=e
+            ).sum.item()
             soft = torch.full((4,), e / 4)
             soft[0] += 1 - e
             row += [ours, -(soft * z.log_softmax(0)).sum().item()]
@@ -240,7 +183,9 @@ def label_smoothing_by_hand() -> Exhibit:
 
 def gradients_by_differences() -> Exhibit:
     """Autograd's gradient of the loss against finite differences, for weights all over a small decoder."""
-    model = Decoder(_tiny.shape(vocab_size=32, d_model=16, n_heads=2, n_layers=1, feed_forward=Mlp(d_ff=24), tied=False)).double()
+    model = Decoder(
+        _tiny.shape(vocab_size=32, d_model=16, n_heads=2, n_layers=1, feed_forward=Mlp(d_ff=24), tied=False)
+    ).double()
     initialize(model, "xavier")
     ids = torch.randint(32, (13,), generator=torch_generator(0, "differences"))
 
@@ -250,7 +195,13 @@ def gradients_by_differences() -> Exhibit:
 
     loss().backward()
     rows = []
-    names = ("embed.weight", "blocks.0.attn.q_proj.weight", "blocks.0.attn_norm.weight", "blocks.0.mlp.down_proj.weight", "lm_head.weight")
+    names = (
+        "embed.weight",
+        "blocks.0.attn.q_proj.weight",
+        "blocks.0.attn_norm.weight",
+        "blocks.0.mlp.down_proj.weight",
+        "lm_head.weight",
+    )
     for name in names:
         weight, step = model.get_parameter(name), 1e-5
         assert weight.grad is not None
@@ -311,7 +262,13 @@ def graph_of_a_loss() -> Exhibit:
         parents = [parent for parent, _ in node.next_functions if parent is not None]
         queue += parents
         leaf = getattr(node, "variable", None)
-        rows.append((seen[node], type(node).__name__.removesuffix("Backward0"), "" if leaf is None else f"weight {tuple(leaf.shape)}"))
+        rows.append(
+            (
+                seen[node],
+                type(node).__name__.removesuffix("Backward0"),
+                "" if leaf is None else f"weight {tuple(leaf.shape)}",
+            )
+        )
     return Exhibit(
         title="Nodes that autograd recorded for one call of the shipped MLP",
         columns=("order", "operation", "leaf"),
@@ -328,7 +285,15 @@ def dropout_keeps_the_mean() -> Exhibit:
         layer = Decoder(_tiny.shape(dropout=rate)).dropout
         torch.manual_seed(0)
         out = layer(torch.ones(100_000))
-        rows.append((rate, (out == 0).float().mean().item(), out.max().item(), out.mean().item(), layer.eval()(torch.ones(9)).mean().item()))
+        rows.append(
+            (
+                rate,
+                (out == 0).float().mean().item(),
+                out.max().item(),
+                out.mean().item(),
+                layer.eval()(torch.ones(9)).mean().item(),
+            )
+        )
     return Exhibit(
         title="100,000 ones through dropout",
         columns=("rate", "share dropped", "value of the others", "mean", "mean in eval mode"),
@@ -354,7 +319,10 @@ def embedding_is_a_one_hot_product() -> Exhibit:
         rows=[
             ("largest difference of the vectors", (looked_up - product).abs().max().item()),
             ("rows with a gradient", str(touched)),
-            ("gradient of row 3 over that of one use", (grad[3].norm() / (2 * model.embed.weight[3]).norm()).item()),
+            (
+                "gradient of row 3 over that of one use",
+                (grad[3].norm() / (2 * model.embed.weight[3]).norm()).item(),
+            ),
             ("numbers read by the look-up", 4 * 48),
             ("multiply-adds of the product", 4 * 256 * 48),
             ("back from one-hot to ids", str(one_hot.argmax(1).tolist())),
@@ -364,50 +332,24 @@ def embedding_is_a_one_hot_product() -> Exhibit:
     )
 
 
-def maximum_likelihood_by_descent() -> Exhibit:
-    """Gradient descent on the negative log-likelihood of 60 observations against counting them."""
-    counts = torch.tensor([30, 15, 10, 5])
-    data = torch.repeat_interleave(torch.arange(4), counts)
-    logits = nn.Parameter(torch.zeros(1, 4))
-    optimizer = SGD([logits], lr=1.0)
-    losses = []
-    for _ in range(200):
-        optimizer.zero_grad()
-        loss = cross_entropy(logits.expand(60, 4), lambda h: h, data, torch.ones(60)).mean()
-        loss.backward()
-        losses.append(loss.item())
-        optimizer.step()
-    p = logits.detach().softmax(-1)[0]
-    minimum = entropy((counts / 60).log()).item()
-    return Exhibit(
-        title="Four outcomes seen 30, 15, 10 and 5 times",
-        columns=("outcome", "share of the counts", "after 200 steps"),
-        rows=[(i, counts[i].item() / 60, p[i].item()) for i in range(4)],
-        series=[Series(name="mean NLL", x=list(range(200)), y=losses)],
-        x="step", y="nats",
-        reads=f"The likeliest parameters are the relative frequencies, and the smallest loss is their entropy ({minimum:.4f} nats; reached "
-        f"{losses[-1]:.4f}). Training a language model is the same with a network in place of the table.",
-    )  # fmt: skip
-
-
-def chain_of_conditionals() -> Exhibit:
-    """All 64 texts of three tokens under a small decoder: each probability is a product of conditionals, and they sum to one."""
-    model = Decoder(_tiny.shape(vocab_size=4, d_model=16, n_heads=2, feed_forward=Mlp(d_ff=32))).eval()
-    initialize(model, "xavier", std=0.5)
-    start, total, rows = 0, 0.0, []
+def chain_rule_by_hand() -> Exhibit:
+    """silu(w x + b) followed by a square: the derivative as a product of three local ones, and by autograd."""
+    mlp = MLP(1, Mlp(d_ff=1, activation="silu", gated=False, bias=True))
     with torch.no_grad():
-        for n in range(64):
-            text = [n // 16, n // 4 % 4, n % 4]
-            logp = model.head(model(torch.tensor([start, *text[:-1]]), Packed([3]))).log_softmax(-1)
-            parts = [logp[i, token].item() for i, token in enumerate(text)]
-            total += math.exp(sum(parts))
-            if n % 13 == 0:
-                whole = nll(logp, torch.tensor(text)).sum.item()
-                rows.append((str(text), *(math.exp(part) for part in parts), math.exp(sum(parts)), whole))
+        for p, value in zip(mlp.parameters(), (1.5, -0.5, 1.0, 0.0), strict=True):
+            p.fill_(value)
+    rows = []
+    for at in (-1.0, 0.0, 0.5, 2.0):
+        x = torch.tensor([[at]], requires_grad=True)
+        mlp(x).square().sum().backward()
+        assert x.grad is not None
+        z = 1.5 * at - 0.5
+        s = 1 / (1 + math.exp(-z))
+        local = (2 * z * s, s * (1 + z * (1 - s)), 1.5)  # of y^2, of silu, of w x + b
+        rows.append((at, *local, math.prod(local), x.grad.item()))
     return Exhibit(
-        title="p(a) p(b | a) p(c | a, b) for texts over four tokens",
-        columns=("text", "p(a)", "p(b | a)", "p(c | a, b)", "product", "NLL, nats"),
+        title="f(x) = silu(1.5 x - 0.5)^2",
+        columns=("x", "of the square", "of silu", "of w x + b", "product", "autograd"),
         rows=rows,
-        reads=f"The 64 products add up to {total:.6f}: a softmax at every step makes a distribution over whole texts. Its negative "
-        "log-likelihood is the sum of the steps'.",
+        reads="Each operation knows only its own derivative at the value it saw; their product is the derivative of the whole.",
     )

@@ -49,7 +49,10 @@ def init_variance_by_depth() -> Exhibit:
         title="Root mean square of activations by depth, 128 wide, no norms, no residuals",
         columns=("initialisation", "layer 1", "layer 10", "layer 50"),
         rows=[(name, c[1], c[10], c[50]) for name, c in curves.items()],
-        series=[Series(name=name, x=list(range(depth + 1)), y=[max(v, 1e-20) for v in c]) for name, c in curves.items()],
+        series=[
+            Series(name=name, x=list(range(depth + 1)), y=[max(v, 1e-20) for v in c])
+            for name, c in curves.items()
+        ],
         x="layer",
         y="RMS",
         log_y=True,
@@ -63,9 +66,9 @@ def init_variances_measured() -> Exhibit:
     rows = []
     kinds: dict[Kind, float] = {"normal": 0.02**2, "xavier": 2 / (512 + 128), "he": 2 / 128}
     for kind, wanted in kinds.items():
-        layer = nn.Sequential(nn.Linear(128, 512))
+        layer = nn.Linear(128, 512)
         initialize(layer, kind)
-        rows.append((kind, layer[0].weight.var().item(), wanted))
+        rows.append((kind, layer.weight.var().item(), wanted))
     return Exhibit(
         title="Variance of 65,536 weights of a layer from 128 to 512",
         columns=("kind", "measured", "formula"),
@@ -85,7 +88,9 @@ VARIANTS = (
 
 def vanishing_gradients_by_depth() -> Exhibit:
     """Gradient norm at each of 24 layers: sigmoids, a decoder stripped of residuals and norms, and a whole one."""
-    curves = {"sigmoid stack": _sigmoid_gradients(24, torch.randn(32, 48, generator=torch_generator(0, "input")))}
+    curves = {
+        "sigmoid stack": _sigmoid_gradients(24, torch.randn(32, 48, generator=torch_generator(0, "input")))
+    }
     curves |= {name: _decoder_gradients("normal", norms=n, residuals=r) for name, n, r in VARIANTS}
     return _by_depth(
         curves,
@@ -113,7 +118,8 @@ def _by_depth(curves: dict[str, list[float]], title: str, reads: str) -> Exhibit
         columns=("network", "layer 23", "layer 16", "layer 8", "layer 1"),
         rows=[(name, c[22] / c[-1], c[15] / c[-1], c[7] / c[-1], c[0] / c[-1]) for name, c in curves.items()],
         series=[
-            Series(name=name, x=list(range(1, depth + 1)), y=[max(v / c[-1], 1e-30) for v in c]) for name, c in curves.items()
+            Series(name=name, x=list(range(1, depth + 1)), y=[max(v / c[-1], 1e-30) for v in c])
+            for name, c in curves.items()
         ],
         x="layer",
         y="relative gradient norm",
@@ -141,7 +147,9 @@ def _decoder_gradients(kind: Kind, *, norms: bool, residuals: bool) -> list[floa
     model = Decoder(_tiny.shape(n_layers=24, feed_forward=Mlp(d_ff=96, activation="relu", gated=False)))
     initialize(model, kind)
     if not norms:
-        replace(model, lambda name, module: isinstance(module, RMSNorm | LayerNorm), lambda module: nn.Identity())
+        replace(
+            model, lambda name, module: isinstance(module, RMSNorm | LayerNorm), lambda module: nn.Identity()
+        )
     if not residuals:
         for block in model.blocks:
             block.register_forward_hook(lambda module, inputs, output: output - inputs[0])

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import time
-
 import torch
-import torch.nn.functional as F
 
-from orrery.data.batch import batch_of
 from orrery.glossary.exhibit import Exhibit, Series
 from orrery.glossary.exhibits import _tiny
 from orrery.kit.seeds import torch_generator
 from orrery.model.decoder import Decoder
-from orrery.model.describe import parameters_by_component
-from orrery.model.mlp import Mlp
-from orrery.model.packed import Packed
+from orrery.model.mlp import MLP, Mlp
 from orrery.model.probe import record
-from orrery.plan.flops import count_flops
-from orrery.plan.memory import layer_activations
-from orrery.plan.parameters import count_parameters
+from orrery.train.basic_losses import mse
 from orrery.train.early_stop import EarlyStop, EarlyStopper
-from orrery.train.loss import cross_entropy
-from orrery.train.monitor import matmul_peak
+from orrery.train.init import initialize
 from orrery.train.optim.build import build_optimizer
 from orrery.train.optim.config import AdamW
+from orrery.train.optim.sgd import SGD
 
 
-def _fit(model: Decoder, *, train_bytes: int, steps: int = 120, every: int = 15) -> list[tuple[int, float, float]]:
+def _fit(
+    model: Decoder, *, train_bytes: int, steps: int = 120, every: int = 15
+) -> list[tuple[int, float, float]]:
     """(step, loss on the training text, loss on the held-out end of the file), in eval mode."""
     ids = _tiny.text_ids()
     seen, unseen = ids[2000 : 2000 + train_bytes], ids[-1600:]
@@ -63,9 +57,23 @@ def overfitting_curve() -> Exhibit:
         series.append(Series(name=f"{name}: held out", x=steps, y=[p[2] for p in runs[name]]))
     return Exhibit(
         title="Nats a byte on the training text and on the held-out end of the file",
-        columns=("training text", "training, end", "held out, best", "at step", "held out, end", "gap at the end"),
+        columns=(
+            "training text",
+            "training, end",
+            "held out, best",
+            "at step",
+            "held out, end",
+            "gap at the end",
+        ),
         rows=[
-            (name, p[-1][1], min(v[2] for v in p), min(p, key=lambda v: v[2])[0], p[-1][2], p[-1][2] - p[-1][1])
+            (
+                name,
+                p[-1][1],
+                min(v[2] for v in p),
+                min(p, key=lambda v: v[2])[0],
+                p[-1][2],
+                p[-1][2] - p[-1][1],
+            )
             for name, p in runs.items()
         ],
         series=series,
@@ -102,7 +110,9 @@ def capacity_sweep() -> Exhibit:
     for width in (4, 8, 32):
         losses = []
         for ids in (_tiny.text_ids()[2000:2200], random):
-            model = Decoder(_tiny.shape(d_model=width, n_heads=1, n_layers=1, feed_forward=Mlp(d_ff=3 * width)))
+            model = Decoder(
+                _tiny.shape(d_model=width, n_heads=1, n_layers=1, feed_forward=Mlp(d_ff=3 * width))
+            )
             optimizer = build_optimizer(model, AdamW(lr=1e-2, weight_decay=0.0))
             tokens, targets = ids[:192], ids[1:193]
             value = 0.0
@@ -123,150 +133,108 @@ def capacity_sweep() -> Exhibit:
     )
 
 
-def parameters_by_part() -> Exhibit:
-    """Weights of three shapes of decoder by part: counted on the model and by formula."""
-    shapes = {
-        "2 layers, 48 wide": _tiny.shape(),
-        "the same, head untied": _tiny.shape(tied=False),
-        "6 layers, 384 wide, 8192 tokens": _tiny.shape(vocab_size=8192, d_model=384, n_layers=6, n_heads=6, feed_forward=Mlp(d_ff=1024)),
-    }
-    rows = []
-    for name, cfg in shapes.items():
-        counted = parameters_by_component(Decoder(cfg))
-        formula = count_parameters(cfg)
-        total = sum(counted.values())
-        rows.append((name, *(counted.get(part, 0) for part in ("embedding", "attention", "feed_forward", "norm", "head")), total, formula.total == total))
-    return Exhibit(
-        title="Where the weights are",
-        columns=("model", "embedding", "attention", "feed-forward", "norms", "head", "total", "formula agrees"),
-        rows=rows,
-        reads="In small models the table of tokens is a large part; with depth and width the feed-forward layers hold two thirds of the rest. "
-        "A tied head has no weights of its own.",
-    )
-
-
-def activation_bytes() -> Exhibit:
-    """Bytes that backward keeps for one layer: tensors autograd really saved, and the planner's formula."""
-    rows = []
-    for tokens in (64, 256):
-        for d_ff in (128, 256):
-            cfg = _tiny.shape(n_layers=1, feed_forward=Mlp(d_ff=d_ff), max_positions=tokens)
-            block = Decoder(cfg).blocks[0]
-            x = torch.randn(tokens, cfg.d_model, generator=torch_generator(0, "activations"), requires_grad=True)
-            weights = {p.data_ptr() for p in block.parameters()}
-            kept: dict[int, int] = {}
-
-            def keep(tensor: torch.Tensor, weights: set[int] = weights, kept: dict[int, int] = kept) -> torch.Tensor:
-                if tensor.data_ptr() not in weights and tensor.numel():
-                    kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-                return tensor
-
-            ctx = Packed([tokens])
-            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-                out = block(x, ctx)
-            formula = 4 * tokens * layer_activations(cfg, 0, tokens)
-            rows.append((tokens, d_ff, sum(kept.values()), int(formula), sum(kept.values()) / formula))
-            del out
-    return Exhibit(
-        title="What one layer, 48 wide, keeps for the backward pass",
-        columns=("tokens", "inner width", "bytes saved by autograd", "formula", "ratio"),
-        rows=rows,
-        reads="Activations grow with tokens times width and not with the weights, so a long batch can need more memory than the model. The formula "
-        "leaves out small things such as rotary tables.",
-    )
-
-
 def dead_units() -> Exhibit:
-    """Share of ReLU units that no input switches on any more, after training at four learning rates."""
+    """Hidden units that no input switches on any more, by learning rate, with ReLU and with SiLU."""
+    x = torch.randn(256, 8, generator=torch_generator(0, "x"))
+    y = x[:, 0] * x[:, 1] + x[:, 2].abs()
     rows = []
-    tokens, targets = _tiny.draw(0, 16, seed=3)
-    for lr in (1e-3, 1e-2, 3e-2, 1e-1):
-        model = Decoder(_tiny.shape(feed_forward=Mlp(d_ff=128, activation="relu", gated=False, bias=True)))
-        losses = _tiny.train(model, AdamW(lr=lr), steps=40)
-        names = [f"blocks.{i}.mlp.up_proj" for i in range(2)]
-        with torch.no_grad(), record(model, names) as seen:
+    for lr in (0.01, 0.03, 0.1):
+        row: list[float] = [lr]
+        for activation in ("relu", "silu"):
+            mlp = MLP(8, Mlp(d_ff=64, activation=activation, gated=False, bias=True))  # type: ignore[arg-type]
+            initialize(mlp, "he")
+            optimizer, loss = SGD(mlp.parameters(), lr=lr), mse(torch.zeros(1), torch.zeros(1)).sum
+            for _ in range(300):
+                optimizer.zero_grad()
+                loss = mse(mlp(x)[:, 0], y).mean()
+                loss.backward()
+                optimizer.step()
+            row += [loss.item(), (mlp.up_proj(x) <= 0).all(0).float().mean().item()]
+        rows.append(tuple(row))
+    return Exhibit(
+        title="A network of 64 hidden units after 300 steps of SGD on 256 examples",
+        columns=("learning rate", "ReLU: loss", "units never on", "SiLU: loss", "units never on"),
+        rows=rows,
+        reads="One large step can push a unit's bias so low that no input reaches it. With ReLU its gradient is then zero and it never comes "
+        "back; SiLU's slope below zero is small and not zero.",
+    )
+
+
+def sparse_activations() -> Exhibit:
+    """Share of exact zeros after each activation in a trained decoder, and what sparse storage of such a tensor takes."""
+    rows = []
+    tokens, targets = _tiny.draw(0, 8, seed=3)
+    for activation in ("relu", "relu2", "gelu", "silu"):
+        model = Decoder(_tiny.shape(feed_forward=Mlp(d_ff=128, activation=activation, gated=False)))
+        _tiny.train(model, steps=40, rows=4)
+        with torch.no_grad(), record(model, ["blocks.1.mlp.down_proj:input"]) as seen:
             _tiny.loss(model, tokens, targets)
-        share = [(F.relu(seen[name][0]) > 0).any(0).logical_not().float().mean().item() for name in names]
-        zeros = [(F.relu(seen[name][0]) == 0).float().mean().item() for name in names]
-        rows.append((lr, losses[-1], *share, sum(zeros) / 2))
+        h = seen["blocks.1.mlp.down_proj:input"][0]
+        zero = (h == 0).float().mean().item()
+        dense, sparse = h.numel() * 4, int(h.count_nonzero()) * (4 + 4)
+        rows.append((activation, zero, (h.abs() < 0.01 * h.abs().max()).float().mean().item(), dense, sparse))
     return Exhibit(
-        title="ReLU feed-forward layers after 40 steps of AdamW: units silent on all of 1024 tokens",
-        columns=("learning rate", "loss", "dead in layer 0", "dead in layer 1", "zero activations"),
+        title="Hidden activations of the second feed-forward layer over 512 tokens",
+        columns=(
+            "activation",
+            "exact zeros",
+            "below 1% of the largest",
+            "bytes dense",
+            "bytes sparse (value and index)",
+        ),
         rows=rows,
-        reads="A large step can push a unit's bias so low that no input reaches it; its gradient is then zero for ever. Below that rate units are "
-        "off half the time, which is sparsity, and not death.",
+        reads="ReLU gives exact zeros, which can be skipped; GELU and SiLU only small numbers. Storing indices costs as much as the values, so "
+        "sparse storage pays from half zeros on.",
     )
 
 
-def parts_of_a_step() -> Exhibit:
-    """One training step of a small decoder taken apart: time of each part here and now."""
-    model = Decoder(_tiny.shape(d_model=96, n_layers=3, feed_forward=Mlp(d_ff=256)))
-    optimizer = build_optimizer(model, AdamW(lr=1e-3))
-    spent = dict.fromkeys(("draw the batch", "forward", "loss and head", "backward", "update"), 0.0)
-    steps = 6
-    for step in range(steps + 2):
-        marks = [time.perf_counter()]
-        optimizer.zero_grad()
-        tokens, targets = _tiny.draw(step, 8)
-        marks.append(time.perf_counter())
-        hidden = model(tokens, Packed([64] * 8))
-        marks.append(time.perf_counter())
-        loss = cross_entropy(hidden, model.head, targets, torch.ones(len(targets))).mean()
-        marks.append(time.perf_counter())
-        loss.backward()
-        marks.append(time.perf_counter())
-        optimizer.step()
-        marks.append(time.perf_counter())
-        if step >= 2:  # the first steps allocate
-            for name, a, b in zip(spent, marks, marks[1:], strict=False):
-                spent[name] += (b - a) / steps
-    total = sum(spent.values())
-    flops = count_flops(model.cfg, 64).training("causal") * 512
-    return Exhibit(
-        title=f"512 tokens, {model.num_parameters():,} weights: {1e3 * total:.1f} ms, {512 / total:,.0f} tokens/s, {flops / total / 1e9:.1f} GFLOP/s",
-        columns=("part", "ms", "share"),
-        rows=[(name, 1e3 * seconds, seconds / total) for name, seconds in spent.items()],
-        reads="Backward costs about twice the forward pass, and the rest should be small. Times are of this machine at this moment.",
-    )
-
-
-def matmul_speed() -> Exhibit:
-    """Achieved arithmetic of square matrix products by size, against the naive definition."""
+def depth_sweep() -> Exhibit:
+    """Decoders of one, two and four layers on the same text for the same steps: loss and weights."""
     rows = []
-    for n in (16, 64, 256, 768):
-        a, b = torch.randn(n, n), torch.randn(n, n)
-        repeats = max(1, int(2e8 / (2 * n**3)))
-        a @ b
-        begun = time.perf_counter()
-        for _ in range(repeats):
-            c = a @ b
-        seconds = (time.perf_counter() - begun) / repeats
-        rows.append((n, 2 * n**3, 1e6 * seconds, 2 * n**3 / seconds / 1e9, (c - (a.double() @ b.double())).abs().max().item()))
-    a, b = torch.randn(16, 16), torch.randn(16, 16)
-    loops = torch.tensor([[sum(float(a[i, k]) * float(b[k, j]) for k in range(16)) for j in range(16)] for i in range(16)])
+    for layers in (1, 2, 4):
+        model = Decoder(_tiny.shape(n_layers=layers, d_model=32, feed_forward=Mlp(d_ff=88)))
+        losses = _tiny.train(model, AdamW(lr=5e-3), steps=60, rows=4)
+        rows.append((layers, model.num_parameters(), losses[0], sum(losses[-10:]) / 10))
     return Exhibit(
-        title=f"n x n products on this machine (the training loop's own peak measure: {matmul_peak(seconds=0.2) / 1e9:.1f} GFLOP/s)",
-        columns=("n", "FLOPs", "microseconds", "GFLOP/s", "rounding error"),
+        title="60 steps of 256 bytes, 32 wide",
+        columns=("layers", "weights", "first loss", "mean of the last 10"),
         rows=rows,
-        reads=f"An n x n product takes 2 n^3 operations on 3 n^2 numbers, so large ones keep the arithmetic units busy and small ones wait. Three nested "
-        f"loops give the same 16 x 16 product to {(loops - a @ b).abs().max().item():.0e}.",
+        reads="All depths train at once with the same settings, thanks to residuals and norms. In so short a run further layers hardly pay; "
+        "what they add shows with more steps and more text.",
     )
 
 
-def documents_to_batch() -> Exhibit:
-    """Three short documents as the batch a training step sees: tokens, targets, lengths."""
-    documents = [[5, 6, 7, 8], [9, 10], [11, 12, 13]]
-    batch = batch_of(documents)
+def l1_and_l2() -> Exhibit:
+    """Ten weights of which three matter, fitted with an L1 and with an L2 penalty."""
+    truth = torch.tensor([2.0, -1.0, 0.5] + [0.0] * 7)
+    x = torch.randn(100, 10, generator=torch_generator(0, "norms"))
+    y = x @ truth + 0.5 * torch.randn(100, generator=torch_generator(1, "norms"))
     rows = []
-    at = 0
-    for length in batch.lengths:
-        part = slice(at, at + length)
-        rows.append((str(batch.tokens[part].tolist()), str(batch.targets[part].tolist()), str(batch.weights[part].tolist()), length))
-        at += length
+    for name in ("none", "L2", "L1"):
+        w = torch.nn.Parameter(torch.zeros(10))
+        optimizer = SGD([w], lr=0.05)
+        for _ in range(200):
+            optimizer.zero_grad()
+            loss = mse(x @ w, y).mean() + (0.2 * w.square().sum() if name == "L2" else 0.0)
+            loss.backward()
+            optimizer.step()
+            if name == "L1":  # the proximal step of lr * 0.4 * |w|
+                with torch.no_grad():
+                    w.copy_(w.sign() * (w.abs() - 0.05 * 0.4).clamp(min=0))
+        v = w.detach()
+        rows.append(
+            (
+                name,
+                int((v == 0).sum()),
+                v.norm(1).item(),
+                v.norm(2).item(),
+                *(f"{c:+.3f}" for c in v[:5].tolist()),
+            )
+        )
     return Exhibit(
-        title=f"Documents {documents} laid end to end: {len(batch)} positions, no padding",
-        columns=("tokens", "targets", "weights", "length"),
+        title="Least squares on 100 noisy examples; the true weights are 2, -1, 0.5 and seven zeros",
+        columns=("penalty", "exact zeros", "L1 norm", "L2 norm", "w0", "w1", "w2", "w3", "w4"),
         rows=rows,
-        reads="Position i reads token i and predicts the next one of its own document. There is nothing after a document's last token to predict, so "
-        "a document of n tokens gives n - 1 examples at once.",
+        reads="L2 shrinks every weight by a share and makes none zero. L1 takes the same amount off each, so the small ones, which only fitted "
+        "noise, end at exactly zero.",
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +55,9 @@ def gradient_descent_step_size() -> Exhibit:
     curvature = 4.0
     steps = {"0.05 / L": 0.05, "1 / L": 1.0, "1.9 / L": 1.9, "2.05 / L": 2.05}
     runs = {
-        name: _descend(lambda w, lr=s / curvature: SGD(w, lr=lr), lambda w: 0.5 * curvature * w.square().sum(), [1.0], 30)
+        name: _descend(
+            lambda w, lr=s / curvature: SGD(w, lr=lr), lambda w: 0.5 * curvature * w.square().sum(), [1.0], 30
+        )
         for name, s in steps.items()
     }
     return Exhibit(
@@ -78,7 +80,10 @@ def momentum_on_a_ravine() -> Exhibit:
         "momentum 0.8": lambda p: SGD(p, lr=lr, momentum=0.8),
         "Nesterov 0.8": lambda p: SGD(p, lr=lr, momentum=0.8, nesterov=True),
     }
-    runs = {n: _descend(m, lambda w: 0.5 * (scales * w.square()).sum(), [1.0, 1.0], 400) for n, m in makers.items()}
+    runs = {
+        n: _descend(m, lambda w: 0.5 * (scales * w.square()).sum(), [1.0, 1.0], 400)
+        for n, m in makers.items()
+    }
     reached = {n: next((i for i, v in enumerate(r) if v < 1e-4), len(r)) for n, r in runs.items()}
     return Exhibit(
         title="Descent on 0.5 (x^2 + 100 y^2) from (1, 1), lr = 1 / 100",
@@ -107,7 +112,7 @@ def adagrad_stalls() -> Exhibit:
             w.grad = torch.ones(1)
             optimizer.step()
             places.append(w.item())
-        moved[name] = [a - b for a, b in zip(places, places[1:], strict=False)]
+        moved[name] = [a - b for a, b in pairwise(places)]
     return Exhibit(
         title="How far one step moves a weight whose gradient is always 1 (lr = 0.1)",
         columns=("optimizer", "step 1", "step 10", "step 100", "step 300"),
@@ -128,7 +133,7 @@ def weight_decay_coupled() -> Exhibit:
         for kind in (Adam, AdamW):
             w = nn.Parameter(torch.ones(256))
             optimizer = kind([w], lr=1e-2, weight_decay=0.1)
-            generator = torch_generator(0, "weight-decay", kind.__name__, noise)
+            generator = torch_generator(0, "weight-decay", kind.__name__, str(noise))
             for _ in range(500):
                 w.grad = noise * torch.randn(256, generator=generator)
                 optimizer.step()
@@ -136,7 +141,12 @@ def weight_decay_coupled() -> Exhibit:
         rows.append((noise, *left, (1 - 1e-2 * 0.1) ** 500))
     return Exhibit(
         title="Mean of 256 weights that start at 1, after 500 steps of pure gradient noise, decay 0.1, lr 0.01",
-        columns=("noise of the gradient", "Adam (decay in the gradient)", "AdamW (decoupled)", "(1 - lr wd)^500"),
+        columns=(
+            "noise of the gradient",
+            "Adam (decay in the gradient)",
+            "AdamW (decoupled)",
+            "(1 - lr wd)^500",
+        ),
         rows=rows,
         reads="Adam divides the decay by the same sqrt(v) as the gradient: where gradients are large the decay all but "
         "vanishes, and where they are zero it is a full step of lr towards zero. AdamW shrinks every weight alike.",
@@ -287,105 +297,3 @@ def adam_three_steps() -> Exhibit:
         reads="The first corrected moments equal g and g^2, so the first step is exactly lr whatever the gradient's size. Later "
         "steps are lr times the ratio of a mean to a root mean square.",
     )
-
-
-def convex_and_not() -> Exhibit:
-    """Gradient descent from eight starts: a convex loss has one answer, a wavy one several."""
-    starts = [[-4.0 + 8.0 * i / 7] for i in range(8)]
-    losses: dict[str, Callable[[Tensor], Tensor]] = {
-        "log cosh (convex)": lambda w: (w - 1).cosh().log().sum(),
-        "wavy (not convex)": lambda w: (0.05 * w.square() + (2 * w).cos()).sum(),
-    }
-    rows = []
-    for name, loss in losses.items():
-        broken = _chord_violations(loss)
-        ends = []
-        for start in starts:
-            w = nn.Parameter(torch.tensor(start))
-            optimizer = SGD([w], lr=0.1)
-            for _ in range(400):
-                optimizer.zero_grad()
-                loss(w).backward()
-                optimizer.step()
-            ends.append(w.item())
-        distinct = sorted({round(end, 2) + 0.0 for end in ends})
-        rows.append((name, broken, len(distinct), ", ".join(f"{d:.2f}" for d in distinct)))
-    return Exhibit(
-        title="Where gradient descent ends from eight starts between -4 and 4",
-        columns=("loss", "chords below the curve, of 1000", "different ends", "at"),
-        rows=rows,
-        reads="A convex function lies below each of its chords, so every descent ends in the same minimum. One violated chord is "
-        "enough for several minima, and then the start decides.",
-    )
-
-
-def _chord_violations(loss: Callable[[Tensor], Tensor]) -> int:
-    """Of 1000 random chords on [-5, 5], how many pass below the function somewhere (a proof that it is not convex)."""
-    generator = torch_generator(0, "chords")
-    ends = 10 * torch.rand(1000, 2, generator=generator) - 5
-    share = torch.rand(1000, generator=generator)
-    between = share * ends[:, 0] + (1 - share) * ends[:, 1]
-    value = torch.stack([loss(x) for x in between])
-    left, right = (torch.stack([loss(x) for x in ends[:, i]]) for i in (0, 1))
-    return int((value > share * left + (1 - share) * right + 1e-5).sum())
-
-
-def natural_gradient_coordinates() -> Exhibit:
-    """A Bernoulli model in two coordinates: the gradient step depends on them, the natural gradient step does not."""
-    data, eta = 0.9, 0.01
-    rows = []
-    for p in (0.5, 0.2, 0.02):
-        logit = math.log(p / (1 - p))
-        z = torch.tensor([[0.0, logit]], dtype=torch.float64, requires_grad=True)
-        from orrery.train.loss import cross_entropy
-
-        one = torch.eye(2, dtype=torch.float64)
-        targets, weights = torch.tensor([1, 0]), torch.tensor([data, 1 - data])
-        cross_entropy(z.expand(2, 2), lambda h: h @ one, targets, weights).sum.backward()
-        assert z.grad is not None
-        slope_logit = z.grad[0, 1].item()  # d loss / d logit = p - data
-        slope_p = slope_logit / (p * (1 - p))  # the chain rule: d logit / d p = 1 / (p (1 - p))
-        plain_logit = _sigmoid(logit - eta * slope_logit) - p
-        plain_p = -eta * slope_p
-        natural_logit = _sigmoid(logit - eta * slope_logit / (p * (1 - p))) - p  # F = p (1 - p) for a logit
-        natural_p = -eta * slope_p * p * (1 - p)  # F = 1 / (p (1 - p)) for a probability
-        rows.append((p, plain_logit, plain_p, natural_logit, natural_p))
-    return Exhibit(
-        title="Change of p in one step of size 0.01 on the loss of a coin that shows heads 90% of the time",
-        columns=("p", "gradient in logits", "gradient in p", "natural in logits", "natural in p"),
-        rows=rows,
-        reads="The same loss, the same step size: the plain gradient moves p by amounts that depend on how p is written down. "
-        "Multiplied by the inverse Fisher information both agree, up to the step's second order.",
-    )
-
-
-def fisher_is_the_hessian() -> Exhibit:
-    """Fisher information of a categorical model three ways: the formula, squared gradients, and the Hessian."""
-    from orrery.train.loss import cross_entropy
-
-    logits = torch.tensor([1.0, 0.0, -1.0])
-    p = logits.softmax(0)
-    formula = p.diag() - torch.outer(p, p)
-    outer = torch.zeros(3, 3)
-    for target in range(3):  # the expectation over the model's own samples, taken exactly
-        z = logits.clone()[None].requires_grad_()
-        cross_entropy(z, lambda h: h, torch.tensor([target]), torch.ones(1)).sum.backward()
-        assert z.grad is not None
-        outer += p[target] * torch.outer(z.grad[0], z.grad[0])
-
-    def expected_loss(z: Tensor) -> Tensor:
-        return cross_entropy(z.expand(3, 3), lambda h: h, torch.arange(3), p).sum
-
-    hessian = torch.autograd.functional.hessian(expected_loss, logits)
-    pairs = [(i, j) for i in range(3) for j in range(i, 3)]
-    return Exhibit(
-        title="Fisher information of softmax(1, 0, -1) in its logits",
-        columns=("entry", "diag(p) - p p^T", "E[g g^T]", "Hessian of the expected loss"),
-        rows=[(f"({i}, {j})", formula[i, j].item(), outer[i, j].item(), hessian[i][j].item()) for i, j in pairs],
-        reads="The mean outer product of log-likelihood gradients, under the model's own distribution, is the curvature of its "
-        "expected loss. With the data's labels in place of the model's samples it would only be an estimate.",
-    )
-
-
-def _sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x))

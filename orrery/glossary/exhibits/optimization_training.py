@@ -9,7 +9,6 @@ from orrery.glossary.exhibit import Exhibit, Grid, Series
 from orrery.glossary.exhibits import _tiny
 from orrery.kit.seeds import torch_generator
 from orrery.model.decoder import Decoder
-from orrery.model.mlp import Mlp
 from orrery.train.optim.build import build_optimizer
 from orrery.train.optim.clip import clip_grad_norm, global_norm
 from orrery.train.optim.config import SGD, AdamW, Muon
@@ -20,12 +19,17 @@ from orrery.train.schedule import Constant
 def learning_rate_sweep() -> Exhibit:
     """A tiny decoder trained at five learning rates: too small, good, and too large."""
     steps = 50
-    runs = {f"{lr:g}": _tiny.train(Decoder(_tiny.shape()), AdamW(lr=lr), steps=steps, rows=4) for lr in (1e-4, 1e-3, 1e-2, 1e-1, 1.0)}
+    runs = {
+        f"{lr:g}": _tiny.train(Decoder(_tiny.shape()), AdamW(lr=lr), steps=steps, rows=4)
+        for lr in (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    }
     return Exhibit(
         title="50 steps of AdamW on bytes of Python's library (a uniform guess costs ln 256 = 5.55 nats)",
         columns=("learning rate", "loss at step 10", "mean of the last 10"),
         rows=[(name, losses[10], sum(losses[-10:]) / 10) for name, losses in runs.items()],
-        series=[Series(name=name, x=list(range(steps)), y=_tiny.smooth(losses)) for name, losses in runs.items()],
+        series=[
+            Series(name=name, x=list(range(steps)), y=_tiny.smooth(losses)) for name, losses in runs.items()
+        ],
         x="step",
         y="nats a byte",
         log_y=True,
@@ -38,13 +42,28 @@ def warmup_or_not() -> Exhibit:
     """The first steps of a decoder at a high rate, with and without warmup: the loss jumps before it falls."""
     steps, rows, series = 30, [], []
     for warmup in (0, 10, 30):
-        runs = [_tiny.train(Decoder(_tiny.shape(), seed=seed), AdamW(lr=0.1), steps=steps, schedule=Constant(warmup=warmup), rows=4) for seed in range(3)]
+        runs = [
+            _tiny.train(
+                Decoder(_tiny.shape(), seed=seed),
+                AdamW(lr=0.1),
+                steps=steps,
+                schedule=Constant(warmup=warmup),
+                rows=4,
+            )
+            for seed in range(3)
+        ]
         mean = [sum(values) / len(values) for values in zip(*runs, strict=True)]
         rows.append((warmup, runs[0][0], max(max(run) for run in runs), max(mean), mean[-1]))
         series.append(Series(name=f"warmup {warmup}", x=list(range(steps)), y=mean))
     return Exhibit(
         title="AdamW at 0.1 (thirty times a good rate), three seeds",
-        columns=("warmup steps", "loss at the start", "worst of any seed", "worst of the mean", "mean at step 30"),
+        columns=(
+            "warmup steps",
+            "loss at the start",
+            "worst of any seed",
+            "worst of the mean",
+            "mean at step 30",
+        ),
         rows=rows,
         series=series,
         x="step",
@@ -97,12 +116,21 @@ def gradient_accumulation_equals_one_batch() -> Exhibit:
         weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     return Exhibit(
         title="The same 512 tokens in 1, 2, 4 and 8 micro-batches",
-        columns=("micro-batches", "largest difference of a gradient", "relative to the largest", "of a weight after the step"),
+        columns=(
+            "micro-batches",
+            "largest difference of a gradient",
+            "relative to the largest",
+            "of a weight after the step",
+        ),
         rows=[
-            (n, (g - gradients[0]).abs().max().item(), ((g - gradients[0]).abs().max() / gradients[0].abs().max()).item(),
-             (w - weights[0]).abs().max().item())
+            (
+                n,
+                (g - gradients[0]).abs().max().item(),
+                ((g - gradients[0]).abs().max() / gradients[0].abs().max()).item(),
+                (w - weights[0]).abs().max().item(),
+            )
             for n, g, w in zip((1, 2, 4, 8), gradients, weights, strict=True)
-        ],  # fmt: skip
+        ],
         reads="Sums add up, means do not: each part's loss is divided once, by the weight of the whole batch. What is left is the order "
         "of floating-point additions.",
     )
@@ -112,7 +140,9 @@ def clipping_an_explosion() -> Exhibit:
     """A linear recurrence h <- W h back through 30 steps: gradients explode with W's size; clipping bounds the step."""
     rows = []
     for scale in (0.8, 1.0, 1.2, 1.5):
-        weight = nn.Parameter(scale * torch.linalg.qr(torch.randn(16, 16, generator=torch_generator(0, "explosion")))[0])
+        weight = nn.Parameter(
+            scale * torch.linalg.qr(torch.randn(16, 16, generator=torch_generator(0, "explosion")))[0]
+        )
         before = _unrolled_gradient(weight, 30)
         clip_grad_norm([weight], 1.0)
         rows.append((scale, before, global_norm([weight])))
@@ -142,7 +172,9 @@ def loss_landscape_slice() -> Exhibit:
     batch = _tiny.draw(0, 8, seed=2)
     a, b = ([p.detach() for p in m.parameters()] for m in (start, end))
     across = []
-    for i, (p, q) in enumerate(zip(a, b, strict=True)):  # a random direction, scaled to the path tensor by tensor
+    for i, (p, q) in enumerate(
+        zip(a, b, strict=True)
+    ):  # a random direction, scaled to the path tensor by tensor
         random = torch.randn(p.shape, generator=torch_generator(0, "landscape", i))
         across.append(random * (q - p).norm() / random.norm())
 
@@ -161,7 +193,11 @@ def loss_landscape_slice() -> Exhibit:
         title="Loss along the straight line from the initial weights (0) to the trained ones (1) and beyond",
         columns=("place", "loss"),
         rows=[
-            *((f"{x:g} on the line", v) for x, v in zip(line, path, strict=True) if x in (0.0, 0.4, 0.8, 1.0, 1.6)),
+            *(
+                (f"{x:g} on the line", v)
+                for x, v in zip(line, path, strict=True)
+                if x in (0.0, 0.4, 0.8, 1.0, 1.6)
+            ),
             *((f"1 on the line, {y:+g} across", at(1.0, y)) for y in (-1.0, 1.0)),
         ],
         series=[Series(name="loss on the line", x=line, y=path)],
@@ -224,10 +260,10 @@ def zero_initialisation() -> Exhibit:
     for name in ("zeros", "constant 0.02", "normal 0.02"):
         model = Decoder(_tiny.shape())
         with torch.no_grad():
-            for block in model.blocks if name != "normal 0.02" else ():
-                for p in block.mlp.parameters():
+            for label, p in model.named_parameters():
+                if ".mlp." in label and name != "normal 0.02":
                     p.fill_(0.0 if name == "zeros" else 0.02)
-        weight = model.blocks[0].mlp.up_proj.weight
+        weight = model.get_parameter("blocks.0.mlp.up_proj.weight")
         before = weight.detach().clone()
         _tiny.train(model, SGD(lr=0.1, momentum=0.9), steps=20)
         distinct = len(torch.unique(weight.detach().round(decimals=5), dim=0))

@@ -1,12 +1,12 @@
 """Muon: momentum, orthogonalised by Newton-Schulz (Jordan et al. 2024; Liu et al. 2025, arXiv:2502.16982).
 
-    v <- mu v + g                      u = g + mu v (Nesterov) or v
-    w <- w (1 - lr wd) - lr r NS(u)    r = 0.2 sqrt(max(n, m))  "rms"       NS(u) has RMS near 1 / sqrt(max(n, m)), so an
-                                                                            update has RMS 0.2, as AdamW's has
-                                       r = sqrt(max(1, out / in)) "spectral"
+    v <- mu v + g,   u = g + mu v (Nesterov) or v
+    w <- w (1 - lr wd) - lr r NS(u)
+    r = 0.2 sqrt(max(n, m))  ("rms": NS(u) has RMS near 1 / sqrt(max(n, m)), so an update's is 0.2, as AdamW's)
+    r = sqrt(max(1, out / in))  ("spectral")
 
 The update of steepest descent under the spectral norm: all directions of a matrix move alike, rare ones too.
-For hidden matrices only (2-D (out, in), or stacks of experts (E, in, out)). Matrices of one shape are
+For hidden matrices only (2-D (out, in), or stacks of experts (E, in, out)). Small matrices of one shape are
 iterated as one batch. The iteration runs in fp32 on CPUs: bf16 there costs a hundred times as much where the
 hardware lacks it.
 """
@@ -24,6 +24,8 @@ from orrery.kit.errors import OrreryError
 from orrery.train.optim.newton_schulz import newton_schulz
 
 Scale = Literal["rms", "spectral"]
+SMALL = 1 << 12
+"""entries of a matrix up to which a batch is faster than one product after another"""
 
 
 class Muon(Optimizer):
@@ -57,13 +59,19 @@ class Muon(Optimizer):
                 update = w.grad.add(velocity, alpha=mu) if group["nesterov"] else velocity
                 alike[(w.shape, w.dtype, w.device)].append((w, update))
             for (shape, _, device), pairs in alike.items():
-                updates = torch.stack([update for _, update in pairs])
-                updates = newton_schulz(
-                    updates, group["ns_steps"], dtype=iteration_dtype(group["ns_dtype"], device)
-                )
+                dtype = iteration_dtype(group["ns_dtype"], device)
+                updates = orthogonal([update for _, update in pairs], group["ns_steps"], dtype)
                 for (w, _), update in zip(pairs, updates, strict=True):
                     w.mul_(1 - lr * group["weight_decay"])
                     w.add_(update.to(w.dtype), alpha=-lr * shape_scale(shape, group["scale"]))
+
+
+def orthogonal(updates: list[Tensor], steps: int, dtype: torch.dtype) -> list[Tensor]:
+    """Newton-Schulz of updates of one shape: small matrices as one batch, which saves calls; large ones, and stacks, each
+    alone, where every product keeps all cores busy by itself."""
+    if updates[0].ndim == 3 or updates[0].numel() > SMALL:
+        return [newton_schulz(update, steps, dtype=dtype) for update in updates]
+    return list(newton_schulz(torch.stack(updates), steps, dtype=dtype))
 
 
 def shape_scale(shape: tuple[int, ...], scale: Scale) -> float:
