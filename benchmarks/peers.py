@@ -94,7 +94,6 @@ class PlainLoop:
     def __init__(self, s: Shape, data: np.ndarray, *, compiled: bool) -> None:
         torch.manual_seed(0)
         self.s, self.data = s, data
-        self.name = "plain PyTorch GPT loop, " + ("compiled" if compiled else "eager")
         self.model: nn.Module = PlainGPT(s)
         self.call = torch.compile(self.model) if compiled else self.model
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=3e-4, weight_decay=0.1, fused=True)
@@ -127,11 +126,11 @@ class HuggingFace:
     language-modelling collator does, with the padding masked.
     """
 
-    def __init__(self, s: Shape, rows: list[np.ndarray], name: str) -> None:
+    def __init__(self, s: Shape, rows: list[np.ndarray]) -> None:
         from transformers import GPT2Config, GPT2LMHeadModel
 
         torch.manual_seed(0)
-        self.s, self.rows, self.name = s, rows, name
+        self.s, self.rows = s, rows
         self.model = GPT2LMHeadModel(
             GPT2Config(
                 vocab_size=s.vocab, n_positions=s.context, n_embd=s.width, n_layer=s.layers, n_head=s.heads,
@@ -142,7 +141,7 @@ class HuggingFace:
         self.next = 0
 
     def round(self, steps: int) -> list[float]:
-        from transformers import Trainer, TrainerCallback, TrainingArguments
+        from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
         class Clock(TrainerCallback):
             def __init__(self) -> None:
@@ -164,10 +163,12 @@ class HuggingFace:
                 logging_strategy="no", optim="adamw_torch_fused", learning_rate=3e-4, weight_decay=0.1, use_cpu=True,
                 disable_tqdm=True, dataloader_drop_last=True, lr_scheduler_type="constant",
             )  # fmt: skip
-            Trainer(
+            trainer = Trainer(
                 model=self.model, args=arguments, train_dataset=[{"input_ids": r} for r in picked],
                 data_collator=self.collate, callbacks=[clock],
-            ).train()  # fmt: skip
+            )  # fmt: skip
+            trainer.remove_callback(PrinterCallback)
+            trainer.train()
         return [b - a for a, b in itertools.pairwise(clock.marks)]
 
     def collate(self, items: list[dict[str, np.ndarray]]) -> dict[str, Tensor]:

@@ -2,8 +2,8 @@
 
     python benchmarks/train_cpu.py [--rounds 5] [--steps 4] [--no-compile]
 
-The same shape, the same number of real tokens, fp32, in one process, in turn: each round gives everybody a few steps, so a
-machine whose speed drifts slows all alike, and the ratios are taken within rounds. Two tables: rows of equal length, and
+The same shape, the same number of real tokens, fp32, each in a process of its own, in turn: each round gives everybody a few
+steps while the others wait, so a machine whose speed drifts slows all alike, and the ratios are taken within rounds. Two tables: rows of equal length, and
 documents of their natural lengths (up to the context), where the Trainer pads and orrery does not. A third line shows orrery
 in bf16 where `orrery doctor` finds it fast; the peers stay in fp32, so it is not a like-for-like ratio.
 """
@@ -17,7 +17,9 @@ import statistics
 import tempfile
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -50,6 +52,8 @@ class Rows:
     per_step: int
     first: int = 0
     fingerprint: str = "benchmark"
+    rank: int = 0
+    world: int = 1
     config: Any = field(default_factory=lambda: SimpleNamespace(micro_batches=1))
 
     def batch(self, step: int, micro: int = 0) -> Batch:
@@ -70,7 +74,6 @@ class Ours:
         self, s: Shape, rows: list[np.ndarray], *, precision: str = "fp32", compiled: bool = False
     ) -> None:
         self.s, self.rows, self.precision, self.compiled = s, rows, precision, compiled
-        self.name = f"orrery, {precision}" + (", compiled" if compiled else "")
         self.model = Decoder(
             DecoderConfig(
                 vocab_size=s.vocab, d_model=s.width, n_layers=s.layers, n_heads=s.heads, norm="layernorm",
@@ -118,17 +121,47 @@ def natural_rows(documents: list[np.ndarray], context: int, seed: int = 0) -> li
     return rows
 
 
+class Apart:
+    """A candidate in a process of its own, as a user would run it; it works only when asked for a round."""
+
+    def __init__(self, name: str, make: Callable[..., Any], *arguments: Any, **settings: Any) -> None:
+        self.name = name
+        self.pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        self.pool.submit(_make, make, arguments, settings).result()
+
+    def round(self, steps: int) -> list[float]:
+        return self.pool.submit(_round, steps).result()
+
+
+_here: dict[str, Any] = {}
+
+
+def _make(make: Callable[..., Any], arguments: tuple[Any, ...], settings: dict[str, Any]) -> None:
+    warnings.filterwarnings("ignore")
+    console.quiet = True
+    _here["candidate"] = make(*arguments, **settings)
+
+
+def _round(steps: int) -> list[float]:
+    return _here["candidate"].round(steps)
+
+
 def measure(
-    candidates: list[Any], rounds: int, steps: int, tokens: Callable[[Any, int], float]
+    candidates: list[Apart], rounds: int, steps: int, tokens: Callable[[int], int]
 ) -> dict[str, list[float]]:
-    """Tokens/s of each candidate in each round; the first step of a round warms up and is not counted."""
+    """Tokens/s of each candidate in each round; the first step of a round warms up and is not counted.
+
+    Args:
+        tokens: number of a step -> its real tokens.
+    """
     speeds: dict[str, list[float]] = {c.name: [] for c in candidates}
     for n in range(rounds + 1):
+        first = n * (steps + 1) + 1
+        real = sum(tokens(first + i) for i in range(steps))
         for candidate in candidates:
-            real = tokens(candidate, steps + 1)
             seconds = candidate.round(steps + 1)[-steps:]
             if n:
-                speeds[candidate.name].append(real * steps / sum(seconds))
+                speeds[candidate.name].append(real / sum(seconds))
         console.print(f"round {n} of {rounds}" + (" (warm-up, not counted)" if n == 0 else ""))
     return speeds
 
@@ -138,7 +171,7 @@ def table(title: str, speeds: dict[str, list[float]], shape: Shape | None) -> No
     own = next(iter(speeds))
     peak = matmul_peak()
     print(f"\n{title}\n")
-    print("| | tokens/s | [min..max] | of the fp32 matmul peak | orrery is |")
+    print("| | tokens/s | [min..max] | of the fp32 matmul peak | orrery fp32 is |")
     print("|---|---|---|---|---|")
     for name, values in speeds.items():
         ratio = statistics.median(a / b for a, b in zip(speeds[own], values, strict=True))
@@ -168,25 +201,32 @@ def main() -> None:
     )
     print(f"{torch.backends.cpu.get_cpu_capability()}, fp32 matmul peak {matmul_peak() / 1e9:.0f} GFLOP/s")
 
-    equal: list[Any] = [Ours(shape, rows), PlainLoop(shape, stream, compiled=False)]
+    equal = [
+        Apart("orrery, fp32", Ours, shape, rows),
+        Apart("plain PyTorch GPT loop, eager", PlainLoop, shape, stream, compiled=False),
+    ]
     if not options.no_compile:
-        equal.append(PlainLoop(shape, stream, compiled=True))
-    equal.append(HuggingFace(shape, [row[:-1] for row in rows], "transformers Trainer, GPT-2"))
+        equal.append(Apart("plain PyTorch GPT loop, compiled", PlainLoop, shape, stream, compiled=True))
+    equal.append(Apart("transformers Trainer, GPT-2", HuggingFace, shape, [row[:-1] for row in rows]))
     if bf16_is_fast():
-        equal.append(Ours(shape, rows, precision="bf16"))
-    speeds = measure(equal, options.rounds, options.steps, lambda c, steps: shape.tokens)
+        equal.append(Apart("orrery, bf16", Ours, shape, rows, precision="bf16"))
+    speeds = measure(equal, options.rounds, options.steps, lambda step: shape.tokens)
     table("Rows of equal length (16 x 256)", speeds, shape)
 
     pieces = natural_rows(documents, shape.context)
-    variable: list[Any] = [Ours(shape, pieces), HuggingFace(shape, pieces, "transformers Trainer, padding")]
+    variable = [
+        Apart("orrery, packed", Ours, shape, pieces),
+        Apart("transformers Trainer, padding", HuggingFace, shape, [row[:-1] for row in pieces]),
+    ]
 
-    def real_tokens(candidate: Any, steps: int) -> float:
-        at = candidate.next + shape.rows  # the first step warms up
-        lengths = [len(pieces[(at + i) % len(pieces)]) - 1 for i in range((steps - 1) * shape.rows)]
-        return sum(lengths) / (steps - 1)
+    def real_tokens(step: int) -> int:
+        return sum(len(pieces[(step * shape.rows + i) % len(pieces)]) - 1 for i in range(shape.rows))
 
-    speeds = measure(variable, options.rounds, options.steps, real_tokens)
-    table("Documents of natural length, real tokens only", speeds, None)
+    table(
+        "Documents of natural length, real tokens only",
+        measure(variable, options.rounds, options.steps, real_tokens),
+        None,
+    )
 
 
 if __name__ == "__main__":

@@ -74,13 +74,13 @@ def _explain(words: str, *, run: bool, save: Path | None, json: bool) -> None:
         _show("explanation", said)
         for result in results.values():
             _show("exhibit", result)
-    for i, result in enumerate(results.values() if save else ()):
+    if save is not None:
         from orrery.glossary.svg import save as write
         from orrery.kit.log import console
 
-        assert save is not None
-        target = save if i == 0 else save.with_stem(f"{save.stem}-{i + 1}")
-        console.print(f"wrote {write(result, target)}", highlight=False)
+        for i, result in enumerate(results.values(), start=1):
+            for path in write(result, save if i == 1 else save.with_stem(f"{save.stem}-exhibit-{i}")):
+                console.print(f"wrote {path}", highlight=False)
 
 
 def _show(what: str, value: object) -> None:

@@ -30,10 +30,11 @@ def find(words: str) -> Found:
         raise OrreryError(
             "say which term to explain, for example: orrery explain attention; --list shows them all"
         )
+    for names in (index_names(), known_names()):  # the entries are read only for what the index does not have
+        for attempt in (key, key.removesuffix("s"), key + "s", key.removesuffix("es")):
+            if attempt in names:
+                return Found(index()[names[attempt]])
     names = known_names()
-    for attempt in (key, key.removesuffix("s"), key + "s", key.removesuffix("es")):
-        if attempt in names:
-            return Found(index()[names[attempt]])
     close = difflib.get_close_matches(key, names, n=6, cutoff=0.75)
     slugs = list(dict.fromkeys(names[name] for name in close))
     if len(slugs) == 1 or (slugs and _clear(key, close[0], close[1:], names)):
@@ -51,21 +52,29 @@ def normal(words: str) -> str:
 
 
 @functools.cache
-def known_names() -> dict[str, str]:
-    """Every normalised name -> slug. A slug beats a name, a name beats an alias, the index beats an entry's own alias."""
-    layers: list[list[tuple[str, str]]] = [[], [], [], []]
+def index_names() -> dict[str, str]:
+    """Normalised name -> slug for the index. A slug beats a name, and a name beats an alias."""
+    layers: list[list[tuple[str, str]]] = [[], [], []]
     for slug, term in index().items():
         bare = re.sub(r"\([^)]*\)", "", term.term)
         layers[0].append((slug, slug))
         layers[1] += [(term.term, slug), (bare, slug)]
         layers[2] += [(alias, slug) for alias in (*term.aliases, *re.findall(r"\(([^)]*)\)", term.term))]
-    for entry in load_entries():
-        layers[3] += [(alias, entry.slug) for alias in (entry.term, *entry.aliases)]
     names: dict[str, str] = {}
     for name, slug in (pair for layer in layers for pair in layer):
-        if slug in index():
-            names.setdefault(normal(name), slug)
+        names.setdefault(normal(name), slug)
     names.pop("", None)
+    return names
+
+
+@functools.cache
+def known_names() -> dict[str, str]:
+    """`index_names`, and after them the names and aliases that entries give themselves."""
+    names = dict(index_names())
+    for entry in load_entries():
+        for name in (entry.term, *entry.aliases):
+            if entry.slug in index() and normal(name):
+                names.setdefault(normal(name), entry.slug)
     return names
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 _GREEK = """
 alpha α beta β gamma γ delta δ epsilon ε varepsilon ε zeta ζ eta η theta θ iota ι kappa κ lambda λ mu μ nu ν xi ξ pi π
 rho ρ sigma σ tau τ upsilon υ phi φ varphi φ chi χ psi ψ omega ω Gamma Γ Delta Δ Theta Θ Lambda Λ Xi Ξ Pi Π Sigma Σ
 Phi Φ Psi Ψ Omega Ω
 """
-_NAMES = _GREEK.split()
+_NAMES: Sequence[str] = _GREEK.split()
 
-SYMBOLS: dict[str, str] = dict(zip(_NAMES[::2], _NAMES[1::2], strict=True)) | {
+SYMBOLS: dict[str, str] = {
+    **dict(zip(_NAMES[::2], _NAMES[1::2], strict=True)),
     "infty": "∞", "partial": "∂", "nabla": "∇", "ell": "ℓ", "ldots": "…", "dots": "…", "cdots": "⋯", "top": "⊤",
     "prime": "′", "emptyset": "∅", "forall": "∀", "exists": "∃", "lfloor": "⌊", "rfloor": "⌋", "lceil": "⌈",
     "rceil": "⌉", "langle": "⟨", "rangle": "⟩", "lvert": "|", "rvert": "|", "|": "‖", "{": "{", "}": "}", "%": "%",

@@ -14,12 +14,12 @@ COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#b
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem;color:#111827}"
     "table{border-collapse:collapse;margin:1rem 0}td,th{padding:.25rem .75rem;border-bottom:1px solid #e5e7eb;"
-    "text-align:right}td:first-child,th:first-child{text-align:left}svg{max-width:100%;height:auto}"
+    "text-align:right}td:first-child,th:first-child{text-align:left}svg{display:block;max-width:100%;height:auto}"
 )
 
 
-def save(exhibit: Exhibit, path: str | Path) -> Path:
-    """Write `exhibit` to a .svg (its drawing) or a .html file (drawing, table and words).
+def save(exhibit: Exhibit, path: str | Path) -> list[Path]:
+    """Write `exhibit` to a .html file (drawings, table and words) or to .svg files, one a drawing; returns the paths.
 
     Raises:
         OrreryError: another ending, or a .svg of an exhibit that has only a table.
@@ -27,16 +27,18 @@ def save(exhibit: Exhibit, path: str | Path) -> Path:
     path = Path(path)
     if path.suffix == ".html":
         atomic_write(path, page(exhibit))
-    elif path.suffix == ".svg":
-        drawings = svgs(exhibit)
-        if not drawings:
-            raise OrreryError(
-                f"'{exhibit.title}' is a table and has no drawing; save it as .html instead of '{path}'"
-            )
-        atomic_write(path, drawings[0])
-    else:
+        return [path]
+    if path.suffix != ".svg":
         raise OrreryError(f"'{path}' should end in .svg or .html")
-    return path
+    drawings = svgs(exhibit)
+    if not drawings:
+        raise OrreryError(
+            f"'{exhibit.title}' is a table and has no drawing; save it as .html instead of '{path}'"
+        )
+    paths = [path, *(path.with_stem(f"{path.stem}-{n}") for n in range(2, len(drawings) + 1))]
+    for place, drawing in zip(paths, drawings, strict=True):
+        atomic_write(place, drawing)
+    return paths
 
 
 def svgs(exhibit: Exhibit) -> list[str]:
@@ -112,7 +114,8 @@ def svg_grid(grid: Grid, *, cell: int = 18) -> str:
     """The grid as one self-contained SVG, darker for more."""
     left = 12 + 8 * max((len(label) for label in grid.rows), default=0)
     columns = max(len(values) for values in grid.values)
-    width, height = left + cell * columns + 8, 26 + cell * len(grid.values) + 22
+    width = left + max(cell * columns, 7 * len(grid.title)) + 8
+    height = 26 + cell * len(grid.values) + 22
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
         'font-family="ui-monospace, monospace" font-size="11"><rect width="100%" height="100%" fill="white"/>',

@@ -112,14 +112,18 @@ def sentencepiece_spec(
         if unknown is not None:
             model["unk_token"] = pieces[unknown].text
     else:
-        # Bytes, control and unused pieces are never found in text: SentencePiece keeps them out of its trie.
-        scored = [[p.text, p.score if p.type in (NORMAL, USER) else min(p.score, -1e4)] for p in pieces]
+        # SentencePiece keeps all but normal pieces out of its search. Here special tokens lose their names for that, and
+        # the text "<0x0A>" is cut after the "<", so that only an unknown character ever becomes a byte token.
+        floor = min((p.score for p in pieces if p.type == NORMAL), default=0.0)
+        scored = [[p.text, p.score if p.type == NORMAL else floor] for p in pieces]
         model = {"type": "Unigram", "vocab": scored, "unk_id": unknown, "byte_fallback": fallback}
+    literal = {"Regex": "<(?=0x[0-9A-F]{2}>)"}
+    split = {"type": "Split", "pattern": literal, "behavior": "Isolated", "invert": False}
     stages: list[Spec] = []
     if charsmap:
         stages.append({"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap).decode()})
     if squeeze:
-        stages.append({"type": "Strip", "strip_left": True, "strip_right": True})
+        stages.append({"type": "Replace", "pattern": {"Regex": r"\A +| +\z"}, "content": ""})
         stages.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
     if prefix:
         stages.append({"type": "Prepend", "prepend": SPACE})
@@ -140,6 +144,7 @@ def sentencepiece_spec(
         model,
         added=added,
         normalizer={"type": "Sequence", "normalizers": stages},
+        pre_tokenizer=split if fallback and not bpe else None,
         decoder={"type": "Sequence", "decoders": decoders},
     )
 

@@ -35,7 +35,7 @@ from orrery.text.spec import Spec, added_token, check, read_settings, read_spec,
 
 Special = Literal["never", "allow"]
 SPEC, SETTINGS = "tokenizer.json", "tokenizer_config.json"
-_SMALL = 1 << 18  # characters; below, setting up the quick engine would take longer than it saves
+_SMALL = 1 << 18  # characters in batches so far; below, setting up the quick engine would take longer than it saves
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class Tokenizer:
         self.bos_id: int | None = self._named("bos_token", where)
         self.eos_id: int | None = self._named("eos_token", where)
         self.unknown_id: int | None = self._ids.get(unknown_token(spec) or "")
+        self._batched = 0
         self._plain = build_plain(self.spec, where)
         self._refuse_leaks(where)
 
@@ -146,8 +147,8 @@ class Tokenizer:
         for text in texts:
             if not isinstance(text, str):
                 raise OrreryError(f"text must be a str, not {type(text).__name__}; decode bytes first")
-        small = sum(map(len, texts)) < _SMALL and "_fast" not in self.__dict__
-        engine = None if small or special == "allow" else self._fast
+        self._batched += sum(map(len, texts))
+        engine = self._fast if special == "never" and self._batched >= _SMALL else None
         return encode_texts(texts, self._library(special), engine, threads)
 
     def encode_bytes(self, data: bytes) -> list[int]:

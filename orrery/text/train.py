@@ -128,7 +128,6 @@ def _bpe(backend: tokenizers.Tokenizer, texts: Iterable[str], cfg: TokenizerConf
 
 
 def _unigram(backend: tokenizers.Tokenizer, texts: Iterable[str], cfg: TokenizerConfig) -> None:
-    # With `<`, `0`..`F`, `x` and `>` always known, text that spells "<0x0A>" is never cheapest as the byte token.
     trainer = trainers.UnigramTrainer(
         vocab_size=cfg.vocab_size - (256 if cfg.byte_fallback else 0),
         special_tokens=cfg.specials,
@@ -202,8 +201,8 @@ def _settle_unigram(model: Spec, cfg: TokenizerConfig) -> None:
     settled = [(p, round(lowest if len(p) == 1 and score <= band else score, 6)) for p, score in pieces]
     settled.sort(key=lambda entry: (-entry[1], entry[0]))
     special = [[name, 0.0] for name in cfg.specials]
-    # Byte tokens are used for unknown characters only; as pieces of text they must never win.
-    raw = [[name, -1e4] for name in BYTE_PIECES] if cfg.byte_fallback else []
+    # Byte tokens are for unknown characters only: no word that the pattern cuts spells "<0x0A>".
+    raw = [[name, round(lowest, 6)] for name in BYTE_PIECES] if cfg.byte_fallback else []
     model["vocab"] = [*special, *raw, *([piece, score] for piece, score in settled)]
     model["byte_fallback"] = cfg.byte_fallback
     model["unk_id"] = cfg.specials.index(cfg.unknown or "")

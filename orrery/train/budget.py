@@ -52,7 +52,11 @@ class Plan:
 
     def total_at(self, step: int) -> int:
         """The total in force when `step` is taken."""
-        return next(entry.total for entry in reversed(self.entries) if entry.from_step <= max(step, 0))
+        return self.entry_at(step).total
+
+    def entry_at(self, step: int) -> Entry:
+        """The entry in force when `step` is taken."""
+        return next(entry for entry in reversed(self.entries) if entry.from_step <= step)
 
     @property
     def newest(self) -> Entry:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -180,19 +181,25 @@ def only_one(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = open(folder / ".training", "w")
+        file = os.open(folder / ".training", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise OrreryError(f"cannot write in '{folder}': {error.strerror}; choose another folder") from error
-    with handle:
-        try:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:
-            pass  # a system without flock: two trainers in one folder are the person's own care
-        except OSError:
-            raise OrreryError(f"another process is training in '{folder}'; wait for it or choose another folder") from None
+    try:
+        _lock(file, folder)
         yield
+    finally:
+        os.close(file)
+
+
+def _lock(file: int, folder: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:
+        return  # a system without flock: two trainers in one folder are the person's own care
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise OrreryError(f"another process is training in '{folder}'; wait for it or choose another folder") from None
 
 
 def exact_float(value: float) -> str:

@@ -21,6 +21,7 @@ from orrery.kit.errors import OrreryError
 from orrery.kit.log import Progress, console
 from orrery.model.decoder import Decoder
 from orrery.train.blocks import compiled, recomputed
+from orrery.train.allocator import keep_freed_memory
 from orrery.train.budget import first_total
 from orrery.train.checkpoint import only_one
 from orrery.train.config import TrainConfig
@@ -31,7 +32,7 @@ from orrery.train.probe import measure_costs
 from orrery.train.run import Run, Sample, Validate
 from orrery.train.schedule import lr_at
 from orrery.train.signals import Interrupted, StopRequest
-from orrery.train.state import load_model_tensors
+from orrery.train.state import load_model_tensors, model_tensors
 from orrery.train.step import Batches, Setup, World, draw, forward_backward, update
 
 
@@ -99,7 +100,7 @@ def train(
             f"the loader is made for rank {loader.rank} of {loader.world} and this process is rank {world.rank} of {world.size}; "
             "give Loader the rank and world of torch.distributed"
         )
-    loader.batch(0).check_vocabulary(model.cfg.vocab_size)
+    keep_freed_memory()
     setup = Setup(cfg, model, loader, world, choose_precision(cfg.precision, device), device, vocabulary)
     with ExitStack() as stack:
         if world.rank == 0:
@@ -112,7 +113,7 @@ def train(
         run = Run(
             setup, out, validation=validation, sample=sample, progress=progress, bytes_per_token=bytes_per_token
         )
-        stack.callback(run.close)
+        stack.callback(run.records.close)
         with memory_explained(run):
             if not run.state.plan.entries:
                 plan_steps(run)
@@ -153,20 +154,17 @@ def plan_steps(run: Run) -> None:
 
 def finish(run: Run) -> TrainResult:
     """Put the weights to keep into the model, and say how it went."""
-    state = run.state
-    if run.cfg.early_stop is not None and state.best_step >= 0:
-        best = run.checkpoints.load(state.best_step)
-        load_model_tensors(run.setup.model, best.tensors["model"] | best.tensors.get("ema", {}))
+    state, model = run.state, run.setup.model
+    if run.cfg.early_stop is not None and state.best is not None:
+        best = run.saver.checkpoints.load(state.best_step)
+        load_model_tensors(model, best.tensors["model"] | best.tensors.get("ema", {}))
     elif state.ema:
-        load_model_tensors(run.setup.model, state.tensors()["model"] | state.ema.average())
-    run.setup.model.eval()
+        load_model_tensors(model, model_tensors(model) | state.ema.average())
+    model.eval()
     speed, used = run.tokens_here / max(run.seconds_here, 1e-9), run.used.of(run.flops_here, run.seconds_here)
     if run.leads and run.steps_here:
-        console.print(
-            f"[dim]{run.steps_here:,} steps, {speed:,.0f} tokens/s, {used / run.setup.world.size:.1%} of this machine's measured "
-            f"matmul peak ({run.used.peak / 1e9:,.0f} GFLOP/s)[/]",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
+        peak = f"{used:.1%} of this machine's measured matmul peak ({run.used.peak / 1e9:,.0f} GFLOP/s)"
+        console.print(f"{run.steps_here:,} steps, {speed:,.0f} tokens/s, {peak}", style="dim", highlight=False, soft_wrap=True)
     return TrainResult(
         steps=state.step,
         total=state.plan.newest.total,
@@ -175,15 +173,15 @@ def finish(run: Run) -> TrainResult:
         loss=sum(loss for _, loss in state.recent) / len(state.recent) if state.recent else None,
         validation=state.validation,
         best=state.best,
-        best_step=state.best_step if state.best is not None else None,
+        best_step=None if state.best is None else state.best_step,
         skipped=state.skips.total,
         spikes=state.spiked,
         tokens_per_s=speed,
-        utilisation=used / run.setup.world.size,
+        utilisation=used,
         peak_flops=run.used.peak,
         stopped_early=state.stopped,
         resumed_from=run.resumed_from,
-        checkpoint=run.checkpoints.path(state.step),
+        checkpoint=run.saver.checkpoints.path(state.step),
     )
 
 
@@ -209,8 +207,7 @@ def memory_explained(run: Run) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "allocate memory" not in str(error) and "out of memory" not in str(error):
             raise
-        kept = f"the checkpoint after step {run.saved_at:,} is good" if run.saved_at >= 0 else "nothing was saved yet"
         raise OrreryError(
-            f"not enough memory in step {run.state.step:,} ({kept}); use fewer rows in a micro-batch with more micro_batches, "
+            f"not enough memory in step {run.state.step:,} ({run.saver.kept()}); use fewer rows in a micro-batch with more micro_batches, "
             "a smaller model, or activation_checkpointing: true"
         ) from error

@@ -78,10 +78,10 @@ class Skips:
     total: int = 0
     in_a_row: int = 0
 
-    def skip(self, step: int, why: str) -> None:
-        """Count one."""
+    def skip(self, step: int, why: str, *, harmless: bool = False) -> None:
+        """Count one; one that is `harmless` does not count towards the limit."""
         self.total += 1
-        self.in_a_row += 1
+        self.in_a_row += not harmless
         if self.in_a_row >= self.limit:
             raise OrreryError(
                 f"{self.in_a_row} steps in a row had to be skipped, the last one step {step} ({why}); lower the learning rate, "

@@ -171,6 +171,7 @@ def draw(setup: Setup, step: int) -> list[Batch]:
         if setup.vocabulary is not None:
             rng = numpy_generator(cfg.seed, "objective", step, micro * world.size + world.rank)
             batch = transform(cfg.objective, batch, setup.vocabulary, rng)
+        batch.check_vocabulary(setup.model.cfg.vocab_size)
         batches.append(batch if setup.device.type == "cpu" else batch.to(setup.device))
     return batches
 

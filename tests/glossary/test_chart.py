@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -57,7 +58,9 @@ def test_svg_and_html_are_well_formed(tmp_path: Path) -> None:
     ET.fromstring(svg_plot(LINE))
     ET.fromstring(svg_grid(Grid(title="a < b", values=[[0.5, 2.0]], rows=("r&r",), columns=("a", "b"))))
     assert "A &lt;line&gt;" in page(LINE) and "<td>yes</td>" in page(LINE)
-    assert save(LINE, tmp_path / "a.html").read_text().startswith("<!doctype html>")
+    assert save(LINE, tmp_path / "a.html")[0].read_text().startswith("<!doctype html>")
+    both = dataclasses.replace(LINE, grids=[Grid(title="g", values=[[1.0]])])
+    assert [path.name for path in save(both, tmp_path / "b.svg")] == ["b.svg", "b-2.svg"]
     with pytest.raises(OrreryError, match="no drawing"):
         save(Exhibit(title="t", reads="r", columns=("a",), rows=[(1,)]), tmp_path / "a.svg")
 

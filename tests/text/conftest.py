@@ -31,7 +31,9 @@ SAMPLES = [
 @pytest.fixture(scope="session")
 def corpus() -> list[str]:
     """Real English prose and code: two modules of the standard library, in paragraphs."""
-    return [part for part in Path(textwrap.__file__).read_text(encoding="utf-8").split("\n\n") if part] + SAMPLES
+    return [
+        part for part in Path(textwrap.__file__).read_text(encoding="utf-8").split("\n\n") if part
+    ] + SAMPLES
 
 
 @pytest.fixture(scope="session")

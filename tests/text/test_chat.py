@@ -17,19 +17,31 @@ from orrery.text.chat import CONTROL, TEMPLATE
 
 from .conftest import KINDS
 
-TOOLS = [{"type": "function", "function": {"name": "add", "description": "Sum of a und ü", "parameters": {"type": "object"}}}]
+TOOLS = [
+    {
+        "type": "function",
+        "function": {"name": "add", "description": "Sum of a und ü", "parameters": {"type": "object"}},
+    }
+]
 CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": [2, None, "é"]}}}
 CONVERSATION: list[dict[str, Any]] = [
     {"role": "system", "content": "Be brief.\n"},
     {"role": "user", "content": "What is 1 + 2?"},
-    {"role": "assistant", "content": "Let me see. ", "reasoning": "It is a sum.", "tool_calls": [CALL, {"name": "add", "arguments": '{"a": 3}'}]},
+    {
+        "role": "assistant",
+        "content": "Let me see. ",
+        "reasoning": "It is a sum.",
+        "tool_calls": [CALL, {"name": "add", "arguments": '{"a": 3}'}],
+    },
     {"role": "tool", "content": '{"sum": 3}'},
     {"role": "tool", "content": ""},
     {"role": "assistant", "content": "It is 3 – naïve, but 😀"},
     {"role": "user", "content": "  Thanks\n\n"},
 ]
 
-plain = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from([*CONTROL, "<|end_of_text|>", "\n\n"])
+plain = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
+    [*CONTROL, "<|end_of_text|>", "\n\n"]
+)
 message = st.one_of(
     st.fixed_dictionaries({"role": st.sampled_from(["system", "user", "tool"]), "content": plain}),
     st.fixed_dictionaries(
@@ -66,14 +78,18 @@ def test_the_prompt_for_an_answer_ends_with_its_header(chat: ChatFormat, bpe: To
 
 @settings(max_examples=200, deadline=None)
 @given(messages=st.lists(message, min_size=1, max_size=5), tools=st.sampled_from([None, TOOLS]))
-def test_every_conversation_keeps_its_prefixes(chat: ChatFormat, messages: list[dict[str, Any]], tools: Any) -> None:
+def test_every_conversation_keeps_its_prefixes(
+    chat: ChatFormat, messages: list[dict[str, Any]], tools: Any
+) -> None:
     assert chat.append_only and chat.keeps_prefixes(messages, tools=tools)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=60, deadline=None)
 @given(messages=st.lists(message, min_size=1, max_size=4))
-def test_nothing_said_becomes_structure(kind: str, trained: Callable[[str], Tokenizer], messages: list[dict[str, Any]]) -> None:
+def test_nothing_said_becomes_structure(
+    kind: str, trained: Callable[[str], Tokenizer], messages: list[dict[str, Any]]
+) -> None:
     tokenizer = trained(kind)
     out = ChatFormat(tokenizer).render(messages)
     control = set(tokenizer.special.values()) - {tokenizer.unknown_id}
@@ -110,12 +126,16 @@ def test_transformers_renders_the_same_ids_from_the_saved_folder(
             assert got["input_ids"] == chat.render(CONVERSATION[:n], tools=tools, generate=generate).ids
 
 
-def test_transformers_masks_the_same_ids_for_training(chat: ChatFormat, bpe: Tokenizer, tmp_path: Path) -> None:
+def test_transformers_masks_the_same_ids_for_training(
+    chat: ChatFormat, bpe: Tokenizer, tmp_path: Path
+) -> None:
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     bpe.save(tmp_path)
     chat.save(tmp_path)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    got = theirs.apply_chat_template(CONVERSATION, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
+    got = theirs.apply_chat_template(
+        CONVERSATION, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+    )
     assert got["assistant_masks"] == [int(role == Role.ASSISTANT) for role in chat.render(CONVERSATION).roles]
 
 
@@ -130,7 +150,13 @@ def test_parsing_is_the_inverse_of_rendering_an_answer(chat: ChatFormat) -> None
 
 
 def test_a_call_that_is_not_json_is_kept_as_text(chat: ChatFormat, bpe: Tokenizer) -> None:
-    ids = [*bpe.encode("so: "), bpe.special["<|tool_call|>"], *bpe.encode('{"name": "f", '), bpe.special["<|end|>"], 99]
+    ids = [
+        *bpe.encode("so: "),
+        bpe.special["<|tool_call|>"],
+        *bpe.encode('{"name": "f", '),
+        bpe.special["<|end|>"],
+        99,
+    ]
     assert chat.parse(ids) == {"role": "assistant", "content": 'so: <|tool_call|>{"name": "f", '}
 
 
@@ -144,18 +170,25 @@ def test_a_call_that_is_not_json_is_kept_as_text(chat: ChatFormat, bpe: Tokenize
         ([{"role": "user", "content": 5}], "no text content"),
         ([{"role": "user", "content": "a\ud800"}], "lone surrogate"),
         ([{"role": "user", "content": "x", "tool_calls": [CALL]}], "only an assistant"),
-        ([{"role": "assistant", "content": "x", "tool_calls": [{"arguments": {}}]}], "needs a name and arguments"),
+        (
+            [{"role": "assistant", "content": "x", "tool_calls": [{"arguments": {}}]}],
+            "needs a name and arguments",
+        ),
         ([{"role": "assistant", "tool_calls": [{"name": "f", "arguments": "{"}]}], "are not JSON"),
         ([{"role": "assistant", "tool_calls": [{"name": "f", "arguments": {1, 2}}]}], "plain JSON"),
     ],
 )
-def test_malformed_conversations_are_named(chat: ChatFormat, messages: list[dict[str, Any]], message: str) -> None:
+def test_malformed_conversations_are_named(
+    chat: ChatFormat, messages: list[dict[str, Any]], message: str
+) -> None:
     with pytest.raises(OrreryError, match=message):
         chat.render(messages)
 
 
 def test_text_parts_and_calls_without_text(chat: ChatFormat) -> None:
-    parts = chat.render([{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}])
+    parts = chat.render(
+        [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]
+    )
     assert parts.ids == chat.render([{"role": "user", "content": "ab"}]).ids
     only = {"role": "assistant", "content": None, "tool_calls": [CALL]}
     assert chat.render([only]).ids == chat.render([only | {"content": ""}]).ids
@@ -173,7 +206,9 @@ def test_it_is_saved_with_the_tokenizer(chat: ChatFormat, bpe: Tokenizer, tmp_pa
 
 
 def test_a_tokenizer_without_chat_tokens_can_be_given_them(corpus: list[str]) -> None:
-    bare = train_tokenizer(corpus, TokenizerConfig(vocab_size=400, special_tokens=("<s>",), bos="<s>", eos=None))
+    bare = train_tokenizer(
+        corpus, TokenizerConfig(vocab_size=400, special_tokens=("<s>",), bos="<s>", eos=None)
+    )
     with pytest.raises(OrreryError, match=r"lacks the chat tokens <\|system\|>"):
         ChatFormat(bare)
     chat = ChatFormat(bare.add_tokens(CONTROL, special=True))

@@ -25,12 +25,31 @@ def test_stream_equals_whole_for_random_ids(
     tokenizer = trained(kind)
     stream = tokenizer.detokenizer(special=special)
     assert "".join([stream.push(i) for i in ids]) + stream.flush() == tokenizer.decode(ids, special=special)
-    assert tokenizer.decode(ids, special=special) == tokenizer.decode_bytes(ids, special=special).decode("utf-8", "replace")
+    assert tokenizer.decode(ids, special=special) == tokenizer.decode_bytes(ids, special=special).decode(
+        "utf-8", "replace"
+    )
 
 
 @pytest.mark.parametrize("kind", ["bpe", "bpe-fallback", "unigram"])
 @settings(max_examples=300, deadline=None)
-@given(data=st.lists(st.sampled_from([b"\xe2\x82\xac", b"\xe2", b"\x82", b"\xf0\x9f", b"\x98\x80", b"a", b"\xff", b"\xed\xa0\x80", b"\xc0"])), cut=st.integers(0, 30))
+@given(
+    data=st.lists(
+        st.sampled_from(
+            [
+                b"\xe2\x82\xac",
+                b"\xe2",
+                b"\x82",
+                b"\xf0\x9f",
+                b"\x98\x80",
+                b"a",
+                b"\xff",
+                b"\xed\xa0\x80",
+                b"\xc0",
+            ]
+        )
+    ),
+    cut=st.integers(0, 30),
+)
 def test_stream_equals_whole_at_any_cut_between_bytes(
     kind: str, trained: Callable[[str], Tokenizer], data: list[bytes], cut: int
 ) -> None:
@@ -67,7 +86,9 @@ def test_it_can_be_used_again_after_the_end(trained: Callable[[str], Tokenizer])
     tokenizer = trained("unigram")
     stream = tokenizer.detokenizer()
     for _ in range(2):
-        assert "".join([stream.push(i) for i in tokenizer.encode("two words")]) + stream.flush() == "two words"
+        assert (
+            "".join([stream.push(i) for i in tokenizer.encode("two words")]) + stream.flush() == "two words"
+        )
 
 
 def test_leading_spaces_by_kind(trained: Callable[[str], Tokenizer]) -> None:

@@ -21,7 +21,11 @@ def test_left_and_right_by_hand() -> None:
     assert left.lengths.tolist() == [3, 1, 0] and left.waste == pytest.approx(5 / 9)
 
 
-@given(st.lists(st.lists(st.integers(0, 9), max_size=6), min_size=1, max_size=5), st.sampled_from(["left", "right"]), st.integers(0, 9))
+@given(
+    st.lists(st.lists(st.integers(0, 9), max_size=6), min_size=1, max_size=5),
+    st.sampled_from(["left", "right"]),
+    st.integers(0, 9),
+)
 def test_sequences_come_back_whatever_the_filling(sequences: list[list[int]], side: str, fill: int) -> None:
     padded = pad([np.array(ids, np.uint32) for ids in sequences], side=side, fill=fill)  # type: ignore[arg-type]
     assert [row.tolist() for row in unpad(padded)] == sequences

@@ -71,7 +71,10 @@ def library_merges(words: Counter[str], size: int, min_frequency: int) -> list[t
 
 
 @settings(max_examples=150, deadline=None)
-@given(words=st.dictionaries(st.text("abc", min_size=1, max_size=8), st.integers(1, 5), min_size=1, max_size=12), size=st.integers(4, 30))
+@given(
+    words=st.dictionaries(st.text("abc", min_size=1, max_size=8), st.integers(1, 5), min_size=1, max_size=12),
+    size=st.integers(4, 30),
+)
 def test_training_equals_the_librarys_on_words_full_of_ties(words: dict[str, int], size: int) -> None:
     letters = len(set("".join(words)))
     assert train_bpe(words, merges=size - letters) == library_merges(Counter(words), size, 0)
@@ -96,12 +99,19 @@ def test_training_equals_the_librarys_on_a_book(shared_data: Path) -> None:
     tokenizer = train_tokenizer([book], TokenizerConfig(vocab_size=4000))
     learned = merge_pairs(tokenizer.spec["model"])
     words = words_of(tokenizer, [book])
-    assert train_bpe(words, merges=len(learned), alphabet=list(CHAR_OF_BYTE.values()), min_frequency=2) == learned
+    assert (
+        train_bpe(words, merges=len(learned), alphabet=list(CHAR_OF_BYTE.values()), min_frequency=2)
+        == learned
+    )
 
 
 def test_wordpiece_by_hand() -> None:
     vocabulary = {piece: i for i, piece in enumerate(["un", "##aff", "##able", "##a", "a", "##ff"])}
-    assert encode_wordpiece("unaffable", vocabulary, unknown="[UNK]") == ["un", "##aff", "##able"]  # longest first
+    assert encode_wordpiece("unaffable", vocabulary, unknown="[UNK]") == [
+        "un",
+        "##aff",
+        "##able",
+    ]  # longest first
     assert encode_wordpiece("unx", vocabulary, unknown="[UNK]") == ["[UNK]"]
     assert encode_wordpiece("a" * 101, vocabulary, unknown="[UNK]") == ["[UNK]"]
 
@@ -112,7 +122,9 @@ def test_wordpiece_equals_the_library(trained: Callable[[str], Tokenizer], corpu
     library = models.WordPiece(vocabulary, unk_token="[UNK]")
     words = set(re.findall(r"\w+|\S", "\n".join(corpus))) | {"unseenword", "xyzzy", "日本"}
     for word in words:
-        assert encode_wordpiece(word, vocabulary, unknown="[UNK]") == [t.value for t in library.tokenize(word)]
+        assert encode_wordpiece(word, vocabulary, unknown="[UNK]") == [
+            t.value for t in library.tokenize(word)
+        ]
 
 
 def test_unigram_by_hand() -> None:

@@ -23,7 +23,9 @@ def byte_tokenizer() -> Tokenizer:
 
 
 def test_a_report_by_hand() -> None:
-    report = tokenizer_report(byte_tokenizer(), {"en": ["two words", "and more"], "ru": ["да"], "zh": ["你好"], "none": [""]})
+    report = tokenizer_report(
+        byte_tokenizer(), {"en": ["two words", "and more"], "ru": ["да"], "zh": ["你好"], "none": [""]}
+    )
     en, ru, zh = report.rows  # an empty label is left out
     assert (en.texts, en.bytes, en.tokens, en.fertility, en.bytes_per_token) == (2, 17, 17, 17 / 4, 1.0)
     assert (ru.bytes, ru.characters, ru.tokens, ru.fertility, ru.characters_per_token) == (4, 2, 4, 4.0, 0.5)
@@ -36,7 +38,9 @@ def test_a_report_by_hand() -> None:
 
 
 def test_faults_are_counted_and_the_first_is_shown() -> None:
-    tokenizer = train_tokenizer(["some Text here"], TokenizerConfig(vocab_size=300, normalizer=("lowercase",)))
+    tokenizer = train_tokenizer(
+        ["some Text here"], TokenizerConfig(vocab_size=300, normalizer=("lowercase",))
+    )
     report = tokenizer_report(tokenizer, {"x": ["fine", "not Fine here", "NO"]})
     (row,) = report.rows
     assert row.faults == 2 and row.first_fault is not None
@@ -54,7 +58,9 @@ def test_zipf_on_a_law_that_holds_exactly() -> None:
     for exponent in (0.7, 1.0, 1.4):
         counts = np.round(1e9 / np.arange(1, 2001) ** exponent)
         fit = zipf_fit(np.random.default_rng(0).permutation(counts))
-        assert fit.exponent == pytest.approx(exponent, abs=1e-3) and fit.r_squared > 0.9999 and fit.ranks == 2000
+        assert (
+            fit.exponent == pytest.approx(exponent, abs=1e-3) and fit.r_squared > 0.9999 and fit.ranks == 2000
+        )
     assert math.isnan(zipf_fit([5, 1, 1, 0]).exponent)
     assert zipf_fit([8, 4, 2, 1, 1, 1, 0]).ranks == 3  # what is seen once is left out
 
@@ -86,11 +92,17 @@ def test_a_larger_vocabulary_takes_fewer_tokens_and_more_parameters(corpus: list
 
 
 def test_all_languages_of_the_declaration_of_human_rights(bpe: Tokenizer, shared_data: Path) -> None:
-    lines = gzip.decompress((shared_data / "pretrain" / "multi_udhr.jsonl.gz").read_bytes()).decode().splitlines()
+    lines = (
+        gzip.decompress((shared_data / "pretrain" / "multi_udhr.jsonl.gz").read_bytes()).decode().splitlines()
+    )
     texts = {row["id"]: [row["text"]] for row in map(json.loads, lines)}
     report = tokenizer_report(bpe, texts)
     rows = {row.label: row for row in report.rows}
     assert len(rows) == 193 and report.total.faults == 0
-    assert rows["eng"].bytes_per_token == max(row.bytes_per_token for row in report.rows)  # trained on English
-    assert rows["jpn"].fertility is None and rows["tha"].fertility is None and rows["rus"].fertility is not None
+    assert rows["eng"].bytes_per_token == max(
+        row.bytes_per_token for row in report.rows
+    )  # trained on English
+    assert (
+        rows["jpn"].fertility is None and rows["tha"].fertility is None and rows["rus"].fertility is not None
+    )
     assert report.zipf.r_squared > 0.7

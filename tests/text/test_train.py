@@ -31,7 +31,13 @@ print(train_tokenizer(texts, TokenizerConfig(kind=sys.argv[1], vocab_size=600)).
 @pytest.mark.parametrize("kind", KINDS)
 def test_equal_ids_in_every_process(kind: str) -> None:
     runs = [
-        subprocess.run([sys.executable, "-c", FINGERPRINT, kind], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": str(seed)})
+        subprocess.run(
+            [sys.executable, "-c", FINGERPRINT, kind],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PYTHONHASHSEED": str(seed)},
+        )
         for seed in (1, 2)
     ]
     assert runs[0].stdout == runs[1].stdout and len(runs[0].stdout.strip()) == 64
@@ -40,7 +46,9 @@ def test_equal_ids_in_every_process(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_special_tokens_have_the_first_ids(kind: str, corpus: list[str]) -> None:
     names = ("<s>", "</s>", "<|x|>")
-    tokenizer = train_tokenizer(corpus, TokenizerConfig(kind=kind, vocab_size=600, special_tokens=names, bos="<s>", eos="</s>"))  # type: ignore[arg-type]
+    tokenizer = train_tokenizer(
+        corpus, TokenizerConfig(kind=kind, vocab_size=600, special_tokens=names, bos="<s>", eos="</s>")
+    )  # type: ignore[arg-type]
     first = [] if tokenizer.unknown_id is None else [tokenizer.name(0)]
     assert [tokenizer.name(i) for i in range(3 + len(first))] == [*first, *names]
     assert (tokenizer.bos_id, tokenizer.eos_id) == (len(first), len(first) + 1)
@@ -87,7 +95,9 @@ def test_patterns_cut_where_their_models_do(pattern: str, pieces: list[str]) -> 
 
 def test_a_pattern_of_ones_own_is_never_crossed(corpus: list[str]) -> None:
     tokenizer = train_tokenizer(corpus, TokenizerConfig(vocab_size=500, pattern=r"[aeiou]|[^aeiou]+"))
-    vowels = [name for name in tokenizer.vocabulary if set(name) & set("aeiou") and name not in tokenizer.special]
+    vowels = [
+        name for name in tokenizer.vocabulary if set(name) & set("aeiou") and name not in tokenizer.special
+    ]
     assert sorted(vowels) == list("aeiou")
 
 
@@ -99,14 +109,19 @@ def test_sentencepiece_kinds_can_split_digits(kind: str, corpus: list[str]) -> N
 
 def test_wordpiece_patterns(corpus: list[str]) -> None:
     for pattern, pieces in (("bert", ["a", "-", "a"]), ("whitespace", ["a", "##-", "##a"])):
-        tokenizer = train_tokenizer(["a-a b-b a - b"], TokenizerConfig(kind="wordpiece", vocab_size=30, pattern=pattern, min_frequency=9))
+        tokenizer = train_tokenizer(
+            ["a-a b-b a - b"],
+            TokenizerConfig(kind="wordpiece", vocab_size=30, pattern=pattern, min_frequency=9),
+        )
         assert [p.name for p in tokenizer.pieces("a-a")] == pieces
 
 
 def test_unigram_without_byte_fallback_has_an_unknown_token(corpus: list[str]) -> None:
     with_bytes = train_tokenizer(corpus, TokenizerConfig(kind="unigram", vocab_size=600))
     without = train_tokenizer(corpus, TokenizerConfig(kind="unigram", vocab_size=600, byte_fallback=False))
-    assert without.unknown_id in without.encode("漢字") and with_bytes.unknown_id not in with_bytes.encode("漢字")
+    assert without.unknown_id in without.encode("漢字") and with_bytes.unknown_id not in with_bytes.encode(
+        "漢字"
+    )
     assert with_bytes.decode(with_bytes.encode("漢字")) == "漢字"
 
 
@@ -142,7 +157,9 @@ def test_rare_pairs_are_not_merged(corpus: list[str]) -> None:
         ({"kind": "wordpiece", "vocab_size": 20}, "characters alone take"),
     ],
 )
-def test_settings_that_contradict_each_other(settings: dict[str, Any], message: str, corpus: list[str]) -> None:
+def test_settings_that_contradict_each_other(
+    settings: dict[str, Any], message: str, corpus: list[str]
+) -> None:
     with pytest.raises(OrreryError, match=message):
         train_tokenizer(corpus, TokenizerConfig(**settings))
 
@@ -209,7 +226,9 @@ def test_ctrl_c_answers_at_once() -> None:
         "print('ready', flush=True)\n"
         "train_tokenizer(f'number {i} and some more words' for i in itertools.count())\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)

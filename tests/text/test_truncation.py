@@ -31,7 +31,12 @@ def test_each_policy_by_hand() -> None:
         truncate(10, 4, "error")
 
 
-@given(length=st.integers(0, 60), limit=st.integers(1, 20), policy=st.sampled_from(["drop", "split", "left", "right"]), data=st.data())
+@given(
+    length=st.integers(0, 60),
+    limit=st.integers(1, 20),
+    policy=st.sampled_from(["drop", "split", "left", "right"]),
+    data=st.data(),
+)
 def test_nothing_is_lost_unaccounted(length: int, limit: int, policy: str, data: st.DataObject) -> None:
     overlap = data.draw(st.integers(0, limit - 1)) if policy == "split" else 0
     cut = truncate(length, limit, policy, overlap=overlap)  # type: ignore[arg-type]
@@ -67,9 +72,15 @@ def test_a_pair_is_cut_as_one_token_at_a_time_would(first: int, second: int, lim
 
 @pytest.mark.parametrize(
     ("length", "limit", "policy", "overlap", "message"),
-    [(5, 0, "left", 0, "cannot cut to 0"), (5, 2, "split", 2, "overlap of 2"), (5, 2, "leftt", 0, "Did you mean 'left'")],
+    [
+        (5, 0, "left", 0, "cannot cut to 0"),
+        (5, 2, "split", 2, "overlap of 2"),
+        (5, 2, "leftt", 0, "Did you mean 'left'"),
+    ],
 )
-def test_requests_that_make_no_sense(length: int, limit: int, policy: str, overlap: int, message: str) -> None:
+def test_requests_that_make_no_sense(
+    length: int, limit: int, policy: str, overlap: int, message: str
+) -> None:
     with pytest.raises(OrreryError, match=message):
         truncate(length, limit, policy, overlap=overlap)  # type: ignore[arg-type]
     with pytest.raises(OrreryError, match="cannot cut to -1"):

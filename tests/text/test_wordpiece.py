@@ -44,7 +44,9 @@ def test_likelihood_is_not_frequency() -> None:
     assert max(gains(words), key=gains(words).__getitem__) == "xy"
 
 
-no_doubles = st.text("abcd", min_size=1, max_size=6).filter(lambda word: all(a != b for a, b in pairwise(word)))
+no_doubles = st.text("abcd", min_size=1, max_size=6).filter(
+    lambda word: all(a != b for a, b in pairwise(word))
+)
 
 
 @settings(max_examples=300, deadline=None)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import random
-import subprocess
-import sys
+import signal
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from forge import Forge
 
 from orrery.kit import files
 from orrery.kit.errors import OrreryError
@@ -55,7 +57,7 @@ def test_no_pickle_on_disk(tmp_path: Path) -> None:
 
 def test_every_single_bit_flip_is_found(tmp_path: Path) -> None:
     """TR-04, exhaustively: each bit of each file of a small checkpoint."""
-    write_checkpoint(tmp_path / "c", tensors={"model": {"w": torch.arange(6.0)}}, state={"step": 1})
+    write_checkpoint(tmp_path / "c", tensors={"m": {"w": torch.arange(2.0)}}, state={})
     flips = 0
     for path in sorted((tmp_path / "c").iterdir()):
         data = path.read_bytes()
@@ -145,7 +147,7 @@ def test_a_full_or_read_only_disk_leaves_the_old_one_intact(
     kept = Checkpoints(tmp_path)
     kept.save(1, tensors=parts(), state={"step": 1})
     monkeypatch.setattr(files, "ops", Full(at, code))
-    with pytest.raises(OrreryError, match="cannot write .*step-00000002"):
+    with pytest.raises(OrreryError, match=r"cannot write .*step-00000002"):
         kept.save(2, tensors=parts(), state={"step": 2})
     monkeypatch.undo()
     found = kept.newest()
@@ -153,46 +155,26 @@ def test_a_full_or_read_only_disk_leaves_the_old_one_intact(
     assert [item.name for item in tmp_path.iterdir()] == ["step-00000001"]
 
 
-def test_a_real_full_disk(tmp_path: Path) -> None:
+def test_a_real_full_disk(forge: Forge, tmp_path: Path) -> None:
     """TR-03 with the system's own refusal: a limit on the size of files."""
-    script = f"""
-import resource, signal
-from pathlib import Path
-import torch
-from orrery.kit.errors import OrreryError
-from orrery.train.checkpoint import Checkpoints
-kept = Checkpoints(Path({str(tmp_path)!r}))
-kept.save(1, tensors={{"model": {{"w": torch.ones(1000)}}}}, state={{}})
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
-try:
-    kept.save(2, tensors={{"model": {{"w": torch.ones(10_000)}}}}, state={{}})
-except OrreryError as error:
-    print(error)
-found = kept.newest()
-print(found.path.name, kept.found_damaged)
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    sentence, after = done.stdout.splitlines()
+    assert forge.run({"do": "full disk", "out": str(tmp_path / "c"), "answer": str(tmp_path / "answer")}) == 0
+    sentence = (tmp_path / "answer").read_text()
     assert sentence.startswith("cannot write") and "File too large" in sentence
-    assert after == "step-00000001 []"
+    kept = Checkpoints(tmp_path / "c")
+    assert kept.newest() is not None and kept.steps() == [1] and kept.found_damaged == []
 
 
-def test_one_trainer_a_folder(tmp_path: Path) -> None:
-    """TR-24: the lock goes with the process, and a second process is refused."""
-    code = f"""
-from pathlib import Path
-from orrery.train.checkpoint import only_one
-try:
-    with only_one(Path({str(tmp_path)!r})):
-        print("in")
-except ValueError as error:
-    print(error)
-"""
-    with only_one(tmp_path):
-        second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        assert "another process is training" in second
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "in\n"
+def test_one_trainer_a_folder(forge: Forge, tmp_path: Path) -> None:
+    """TR-24: a second process is refused, and a killed one holds nothing."""
+    held = forge.start({"do": "hold", "out": str(tmp_path / "run"), "answer": str(tmp_path / "answer")})
+    while not (tmp_path / "answer").exists():
+        time.sleep(0.01)
+    with pytest.raises(OrreryError, match="another process is training"), only_one(tmp_path / "run"):
+        pass
+    os.kill(held, signal.SIGKILL)
+    assert forge.wait(held) == -signal.SIGKILL
+    with only_one(tmp_path / "run"), pytest.raises(OrreryError), only_one(tmp_path / "run"):
+        pass
 
 
 def test_a_replaced_checkpoint_is_the_new_one(tmp_path: Path) -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
 from forge import Forge
-from orrery.train.checkpoint import Checkpoints
 from training_run import trace
+
+from orrery.train.checkpoint import Checkpoints
 
 STEPS, EVERY = 6, 2
 SETTINGS = {
@@ -21,12 +20,6 @@ SETTINGS = {
     "sample_every": 2,
     "checkpoint": {"every_steps": EVERY, "every_seconds": None, "keep_last": 1},
 }
-
-
-@pytest.fixture(scope="module")
-def forge() -> Iterator[Forge]:
-    with Forge() as made:
-        yield made
 
 
 def job(out: Path, **more: Any) -> dict[str, Any]:

@@ -6,14 +6,14 @@ import errno
 import json
 import math
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forge import Forge
+from training_run import DENSE, MOE, TinyLoader, config, go, held_out_loss, sha, trace, weights_sha
 
 from orrery.data.batch import Batch
 from orrery.kit import files
@@ -21,7 +21,7 @@ from orrery.kit.config import resolve
 from orrery.kit.errors import OrreryError
 from orrery.model.config import DecoderConfig
 from orrery.model.decoder import Decoder
-from orrery.train import run as run_module
+from orrery.train import saving
 from orrery.train import step as step_module
 from orrery.train.checkpoint import Checkpoints, only_one
 from orrery.train.config import CheckpointConfig, TrainConfig
@@ -33,7 +33,6 @@ from orrery.train.objectives import MaskedLM
 from orrery.train.optim.config import AdamW
 from orrery.train.schedule import WSD, lr_at
 from orrery.train.state import model_tensors
-from training_run import DENSE, MOE, TinyLoader, config, go, held_out_loss, sha, trace, weights_sha
 
 STILL = DecoderConfig(vocab_size=61, d_model=16, n_layers=2, n_heads=2)
 
@@ -277,7 +276,7 @@ def test_a_save_that_fails_is_told_and_tried_again(
     go(tmp_path / "whole", config(steps=30))
     disk = Sick()
     monkeypatch.setattr(files, "ops", disk)
-    monkeypatch.setattr(run_module, "SAVE_WAIT_S", 0.0)
+    monkeypatch.setattr(saving, "WAIT_S", 0.0)
 
     def sample(model: Decoder, step: int) -> str:
         disk.ill = step < 10
@@ -303,8 +302,8 @@ def test_a_disk_that_stays_full_ends_the_run_with_a_sentence(tmp_path: Path, mon
     go(tmp_path, config(steps=7, validate_every=None))
     shutil.rmtree(tmp_path / "checkpoints")
     monkeypatch.setattr(files, "ops", Sick())
-    monkeypatch.setattr(run_module, "SAVE_WAIT_S", 0.0)
-    with pytest.raises(OrreryError, match=r"no checkpoint could be saved after step 11: .*No space left .*there is no earlier one"):
+    monkeypatch.setattr(saving, "WAIT_S", 0.0)
+    with pytest.raises(OrreryError, match=r"no checkpoint could be saved after step 11: .*No space left .*nothing was saved yet"):
         go(tmp_path, config(steps=40, validate_every=None))
 
 
@@ -320,35 +319,13 @@ def test_two_trainers_on_one_folder(tmp_path: Path) -> None:
         go(tmp_path)
 
 
-def test_memory_that_runs_out_is_a_sentence_and_the_checkpoint_is_good(tmp_path: Path) -> None:
+def test_memory_that_runs_out_is_a_sentence_and_the_checkpoint_is_good(forge: Forge, tmp_path: Path) -> None:
     """TR-26: the address space is limited in the middle of a run."""
-    script = f"""
-import resource, sys
-sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[2])!r}]
-from pathlib import Path
-from orrery.train.checkpoint import Checkpoints
-from training_run import *
-
-class Growing(TinyLoader):
-    def batch(self, step, micro=0):
-        if step == 9:
-            used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-            resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20),) * 2)
-            return big
-        return super().batch(step, micro)
-
-from orrery.data.batch import batch_of
-big = batch_of([list(range(60)) * 4] * 2000)
-try:
-    go(Path({str(tmp_path)!r}), loader=Growing())
-except ValueError as error:
-    print(type(error).__name__, error)
-print(Checkpoints(Path({str(tmp_path)!r}) / "checkpoints").newest().state["step"])
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    sentence, step = done.stdout.splitlines()
-    assert sentence.startswith("OrreryError not enough memory in step 9 (the checkpoint after step 7 is good); use fewer rows")
-    assert step == "7"
+    assert forge.run({"do": "little memory", "out": str(tmp_path / "run"), "answer": str(tmp_path / "answer")}) == 0
+    sentence = (tmp_path / "answer").read_text()
+    assert sentence.startswith("not enough memory in step 9 (the checkpoint after step 7 is good); use fewer rows")
+    newest = Checkpoints(tmp_path / "run" / "checkpoints").newest()
+    assert newest is not None and newest.state["step"] == 7
 
 
 def test_clocks_that_jump_have_no_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,6 +381,11 @@ def test_settings_that_do_not_fit_the_run(tmp_path: Path) -> None:
         go(tmp_path, config(objective=MaskedLM()))
     with pytest.raises(OrreryError, match="do not fit into 40 steps"):
         go(tmp_path, config(schedule=WSD(warmup=50)))
+
+
+def test_ids_beyond_the_vocabulary_are_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(OrreryError, match="the model knows only ids below 61"):
+        go(tmp_path, loader=TinyLoader(vocab=300))
 
 
 def test_intervals_keep_their_kind_through_yaml_and_back() -> None:

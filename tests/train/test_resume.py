@@ -7,14 +7,15 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-
 from forge import Forge
+from training_run import DENSE, MOE, TinyLoader, config, drawn, go, held_out_loss, trace, weights_sha
+
 from orrery.kit.errors import OrreryError
 from orrery.train.checkpoint import Checkpoints
 from orrery.train.config import CheckpointConfig, TrainConfig
@@ -25,7 +26,6 @@ from orrery.train.optim import config as optim
 from orrery.train.precision import bf16_is_fast
 from orrery.train.signals import Interrupted
 from orrery.train.state import TrainState
-from training_run import DENSE, MOE, TinyLoader, config, drawn, go, held_out_loss, trace, weights_sha
 
 
 @dataclass(frozen=True)
@@ -264,12 +264,6 @@ def test_journals_end_up_as_an_unbroken_run_writes_them(tmp_path: Path) -> None:
 
 def _lights_out() -> str:
     raise RuntimeError("lights out")
-
-
-@pytest.fixture(scope="module")
-def forge() -> Iterator[Forge]:
-    with Forge() as made:
-        yield made
 
 
 def kill_at_random(forge: Forge, folder: Path, *, kills: int, model: str, seed: int) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from training_run import DENSE, MOE, TinyLoader
 
 from orrery.data.batch import Batch, batch_of
 from orrery.model.config import DecoderConfig
@@ -24,7 +25,6 @@ from orrery.train.optim import config as optim
 from orrery.train.optim.build import build_optimizer
 from orrery.train.precision import LossScaler, choose_precision
 from orrery.train.step import Setup, World, draw, forward_backward, seed_everything, update
-from training_run import DENSE, MOE, TinyLoader
 
 STILL = DecoderConfig(vocab_size=61, d_model=16, n_layers=2, n_heads=2, feed_forward=Mlp(d_ff=24))
 STILL_MOE = DecoderConfig(

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from training_run import config, go, trace
 
 from orrery.kit.errors import MissingExtra
 from orrery.train import run as run_module
 from orrery.train import tracker as tracker_module
 from orrery.train.tracker import Tracker, trackio_tracker
-from training_run import config, go, trace
 
 
 class Memory:

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from training_run import MOE, TinyLoader, config, drawn, go
 
 from orrery.kit.errors import OrreryError
 from orrery.train.checkpoint import Checkpoints
 from orrery.train.journal import read_journal
 from orrery.train.signals import Interrupted
-from training_run import MOE, TinyLoader, config, drawn, go
 
 HERE = Path(__file__).resolve().parent
 
@@ -77,7 +77,11 @@ sys.exit(rank_main(json.loads(sys.argv[1]), int(sys.argv[2])))
 """
     message = json.dumps({"out": str(out), "store": str(store), "config": {"steps": 12, "sample_every": 4, "validate_every": 6}, **job})
     ranks = [subprocess.Popen([sys.executable, "-c", script, message, str(rank)]) for rank in (0, 1)]
-    return [rank.wait(120) for rank in ranks]
+    try:
+        return [rank.wait(300) for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
 
 
 def alone(out: Path, **more: Any) -> None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
+import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,15 +18,16 @@ from typing import Any
 
 import torch
 
-from orrery.data.batch import Batch, Piece
+from orrery.data.batch import Batch, Piece, batch_of
 from orrery.kit import files
 from orrery.kit.config import resolve, to_dict
+from orrery.kit.errors import OrreryError
 from orrery.kit.seeds import numpy_generator
 from orrery.model.config import DecoderConfig
 from orrery.model.decoder import Decoder
 from orrery.model.mlp import Mlp
 from orrery.model.moe import Moe
-from orrery.train.checkpoint import Checkpoints, read_checkpoint
+from orrery.train.checkpoint import Checkpoints, only_one, read_checkpoint
 from orrery.train.config import CheckpointConfig, TrainConfig
 from orrery.train.journal import read_journal
 from orrery.train.loop import TrainResult, train
@@ -65,8 +69,8 @@ class TinyLoader:
 
     def document(self, number: int) -> list[int]:
         rng = numpy_generator(self.seed, "document", number)
-        start, stride, length = rng.integers(0, [self.vocab, 5, self.longest - 2]) + [0, 1, 3]
-        return [int(start + stride * i) % self.vocab for i in range(length)]
+        start, stride, more = rng.integers(0, [self.vocab, 5, self.longest - 2])
+        return [int(start + (stride + 1) * i) % self.vocab for i in range(3 + more)]
 
     def batch(self, step: int, micro: int = 0) -> Batch:
         first = (step * self.micro_batches * self.world + micro * self.world + self.rank) * self.rows
@@ -190,7 +194,14 @@ class CrashAt(files.FileOps):
 
 
 def child(job: dict[str, Any]) -> int:
-    """What a forked trainer does; the job is JSON. Returns the exit status: 0 finished, 130 interrupted."""
+    """What a forked process does; the job is JSON. Returns the exit status: 0 finished, 130 interrupted."""
+    return {"train": train_child, "full disk": full_disk_child, "little memory": little_memory_child, "hold": hold_child}[
+        job.get("do", "train")
+    ](job)
+
+
+def train_child(job: dict[str, Any]) -> int:
+    """Begin or go on with a run."""
     out = Path(job["out"])
     if "crash_at" in job:
         files.ops = CrashAt(job["crash_at"], halfway=job["halfway"])
@@ -200,4 +211,43 @@ def child(job: dict[str, Any]) -> int:
         go(out, cfg, model=MOE if job.get("model") == "moe" else DENSE, loader=loader)
     except Interrupted:
         return 130
+    return 0
+
+
+def full_disk_child(job: dict[str, Any]) -> int:
+    """Save a checkpoint that fits and one that the system's limit on file sizes does not let through."""
+    kept = Checkpoints(Path(job["out"]))
+    kept.save(1, tensors={"model": {"w": torch.ones(1000)}}, state={})
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+    try:
+        kept.save(2, tensors={"model": {"w": torch.ones(10_000)}}, state={})
+    except OrreryError as error:
+        Path(job["answer"]).write_text(str(error))
+    return 0
+
+
+def little_memory_child(job: dict[str, Any]) -> int:
+    """Train until the address space is limited and a step asks for more than there is."""
+
+    class Growing(TinyLoader):
+        def batch(self, step: int, micro: int = 0) -> Batch:
+            if step != 9:
+                return super().batch(step, micro)
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20),) * 2)
+            return batch_of([list(range(60)) * 4] * 2000)
+
+    try:
+        go(Path(job["out"]), loader=Growing())
+    except OrreryError as error:
+        Path(job["answer"]).write_text(str(error))
+    return 0
+
+
+def hold_child(job: dict[str, Any]) -> int:
+    """Hold a folder until the process is killed."""
+    with only_one(Path(job["out"])):
+        Path(job["answer"]).write_text("held")
+        time.sleep(600)
     return 0

@@ -121,7 +121,7 @@ def advice(findings: Findings) -> list[str]:
             f"The text was read {epochs:.1f} times; more text (`--text PATHS`) will now help more than more steps."
         )
     gap = train.get("generalization_gap")
-    if gap is not None and gap > 0.3:
+    if gap is not None and gap > 0.3 and epochs >= 1:
         tips.append(
             f"Held-out loss is {gap:.2f} nats above training loss: it begins to overfit; add text, or set `stages.train.model.dropout=0.1`."
         )
@@ -222,6 +222,7 @@ def say(findings: Findings) -> None:
     console.print(
         f"\nwrote {findings.out / 'report.html'}, {findings.out / 'report.md'}, model in {findings.model}",
         highlight=False,
+        soft_wrap=True,
     )
 
 

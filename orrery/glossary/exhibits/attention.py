@@ -16,7 +16,7 @@ from orrery.model.cache import Cached, KVCache
 from orrery.model.config import DecoderConfig
 from orrery.model.decoder import Decoder
 from orrery.model.explicit import Explicit
-from orrery.model.mla import Mla
+from orrery.model.mla import MLA, Mla
 from orrery.model.packed import Packed
 from orrery.model.positions import NoPosition
 from orrery.model.probe import record
@@ -67,11 +67,11 @@ def attention_by_hand() -> Exhibit:
     )  # fmt: skip
 
 
-def _pattern(lengths: tuple[int, ...] = (12,), *, causal: bool = True, **changes: Any) -> Tensor:
+def _pattern(lengths: tuple[int, ...] = (12,), **changes: Any) -> Tensor:
     """(T, T) attention weights of a fresh layer's first head; documents lie along the diagonal."""
-    model = Decoder(_tiny.shape(n_layers=1, **({"position": NoPosition()} | changes))).eval()
+    model = Decoder(_tiny.shape(n_layers=1, position=NoPosition(), **changes)).eval()
     with torch.no_grad(), record(model, ["blocks.0.attn.pattern"]) as seen:
-        model(torch.arange(sum(lengths)), Explicit(lengths, causal=causal))
+        model(torch.arange(sum(lengths)), Explicit(lengths))
     return torch.block_diag(*(p[0] for p in seen["blocks.0.attn.pattern"]))
 
 
@@ -94,7 +94,7 @@ def masks_and_sinks() -> Exhibit:
         grids=[
             Grid(
                 title=name,
-                values=(p * (p > 0).sum(-1, keepdim=True) - 0.05).tolist(),
+                values=(p * (p > 0).sum(-1, keepdim=True) - 0.05).tolist(),  # shades round up
                 rows=[str(i) for i in range(12)],
             )
             for name, p in cases.items()
@@ -136,7 +136,7 @@ def reach_by_depth() -> Exhibit:
 
 
 def _feed_forward(model: Decoder) -> Any:
-    mlp = model.blocks[0].mlp
+    mlp = model.get_submodule("blocks.0.mlp")
     return lambda tokens: mlp(model.embed(tokens))
 
 
@@ -259,7 +259,8 @@ def latent_two_forms() -> Exhibit:
     model = Decoder(_tiny.shape(n_layers=1, d_model=64, n_heads=8, attention=latent)).eval()
     initialize(model, "xavier")
     tokens, outputs, rows = _tiny.text_ids()[:128], [], []
-    attn = model.blocks[0].attn
+    attn = model.get_submodule("blocks.0.attn")
+    assert isinstance(attn, MLA)
     for absorbed in (False, True):
         attn.absorbed = absorbed
         spec, cache = attn.cache_spec(), KVCache(model, rows=1, capacity=128)

@@ -26,8 +26,12 @@ def prepared_corpus() -> Exhibit:
         account = _prepared.prepared(where, "corpus", [*good, *good[:40], *junk]).account
         train = Shards(where / "corpus")
         fingerprint = train.fingerprint[:12]
-    dropped = [(f"dropped: {why}", n, account.dropped_bytes[why], "") for why, n in account.dropped_documents.items()]
-    splits = [(name, part["documents"], part["bytes"], part["tokens"]) for name, part in account.splits.items()]
+    dropped = [
+        (f"dropped: {why}", n, account.dropped_bytes[why], "") for why, n in account.dropped_documents.items()
+    ]
+    splits = [
+        (name, part["documents"], part["bytes"], part["tokens"]) for name, part in account.splits.items()
+    ]
     tokens = account.text_tokens + account.separator_tokens
     return Exhibit(
         title=f"The account of one run; the shards' fingerprint is {fingerprint}",
@@ -60,7 +64,16 @@ def cleaning_rules() -> Exhibit:
     for name, text in samples.items():
         result = clean(text, CleanConfig())
         change = "mended" if result.text != text else "as it was"
-        rows.append((name, result.bytes_before, len(result.data), repeated_lines(text), change, result.reason or "kept"))
+        rows.append(
+            (
+                name,
+                result.bytes_before,
+                len(result.data),
+                repeated_lines(text),
+                change,
+                result.reason or "kept",
+            )
+        )
     return Exhibit(
         title="Default rules of `clean`",
         columns=("sample", "bytes before", "after", "share in repeated lines", "text", "verdict"),
@@ -98,7 +111,14 @@ def copies_exact_and_near() -> Exhibit:
 def separators_recover_documents() -> Exhibit:
     """Six documents as one stream of ids, cut apart again at the end-of-text id; one of them spells the name of that id."""
     tokenizer = _prepared.tokenizer()
-    texts = ["first document", "second, longer document\nwith two lines", "<|end_of_text|> typed by a person", "fourth", "x = 1", "end"]
+    texts = [
+        "first document",
+        "second, longer document\nwith two lines",
+        "<|end_of_text|> typed by a person",
+        "fourth",
+        "x = 1",
+        "end",
+    ]
     with _prepared.folder() as where:
         _prepared.prepared(where, "six", texts, heldout=0.0)
         shards = Shards(where / "six")
@@ -106,7 +126,10 @@ def separators_recover_documents() -> Exhibit:
         first, last = shards.start_id, shards.eos_id
     ends = np.flatnonzero(stream == last)
     parts = np.split(stream, ends + 1)[:-1]
-    rows = [(i, len(part), int(part[0]), int(part[-1]), tokenizer.decode_bytes(part[1:-1].tolist()).decode()) for i, part in enumerate(parts)]
+    rows = [
+        (i, len(part), int(part[0]), int(part[-1]), tokenizer.decode_bytes(part[1:-1].tolist()).decode())
+        for i, part in enumerate(parts)
+    ]
     back = sorted(row[-1] for row in rows) == sorted(texts)
     return Exhibit(
         title=f"{len(stream)} ids; every document begins with id {first} and ends with id {last}",
@@ -155,10 +178,19 @@ def rows_by_ranks() -> Exhibit:
                 loader.batch(41)  # what was asked before does not matter
             batches = [loaders[rank].batch(7, m) for m in range(micro) for rank in range(world)]
             digest = hashlib.sha256(b"".join(b.tokens.numpy().tobytes() for b in batches)).hexdigest()[:12]
-            rows.append((micro, world, config.rows, sum(map(len, batches)), digest, loaders[0].fingerprint[:12]))
+            rows.append(
+                (micro, world, config.rows, sum(map(len, batches)), digest, loaders[0].fingerprint[:12])
+            )
     return Exhibit(
         title="Step 7, after step 41 was asked for",
-        columns=("micro-batches", "ranks", "rows in each", "tokens", "hash of all tokens", "loader's fingerprint"),
+        columns=(
+            "micro-batches",
+            "ranks",
+            "rows in each",
+            "tokens",
+            "hash of all tokens",
+            "loader's fingerprint",
+        ),
         rows=rows,
         reads="A batch is a pure function of (seed, step): there is no position to save, so a resumed run needs only its step number. Ranks and "
         "micro-batches divide a step's rows and do not change them.",

@@ -68,8 +68,12 @@ def model_collapse() -> Exhibit:
             alive.append(_pairs(newest))
             if generation + 1 < generations:
                 model = add_k(count_ngrams(data, order=2, vocab_size=WORDS), k=0.003)
-                newest = _write(model, [int(text[0]) for text in real], numpy_generator(0, "collapse", generation))
-                data = {"only the last texts": newest, "all texts so far": [*data, *newest]}.get(name, [*real, *newest])
+                newest = _write(
+                    model, [int(text[0]) for text in real], numpy_generator(0, "collapse", generation)
+                )
+                data = {"only the last texts": newest, "all texts so far": [*data, *newest]}.get(
+                    name, [*real, *newest]
+                )
         left = [len(pairs & alive[0]) / len(alive[0]) for pairs in alive]
         rows.append((name, *left[1:], len(alive[-1])))
         series.append(Series(name=name, x=list(range(generations)), y=left))

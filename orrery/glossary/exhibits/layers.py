@@ -144,7 +144,7 @@ def gated_or_plain() -> Exhibit:
         model = Decoder(_tiny.shape(n_layers=1, feed_forward=cfg))
         initialize(model, "xavier")
         losses = _tiny.train(model, AdamW(lr=5e-3), steps=70, rows=4)
-        weights = sum(w.numel() for w in model.blocks[0].mlp.parameters())
+        weights = sum(w.numel() for w in model.get_submodule("blocks.0.mlp").parameters())
         rows.append((name, cfg.d_ff, 3 if gated else 2, weights, sum(losses[-10:]) / 10))
         series.append(Series(name=name, x=list(range(70)), y=_tiny.smooth(losses, 10)))
     return Exhibit(
@@ -154,8 +154,8 @@ def gated_or_plain() -> Exhibit:
         series=series,
         x="step",
         y="nats a byte",
-        reads="Two thirds of the inner width pay for the third matrix. In a minute model the order means little: the published gain is about "
-        "a percent of the loss, in models trained for long, and one run of another seed can turn it round.",
+        reads="Two thirds of the inner width pay for the third matrix. In a minute model the order means little: the published gain is "
+        "a percent or two of the loss, in models trained for long, and another seed can turn it round.",
     )
 
 
@@ -189,8 +189,8 @@ def tied_or_untied() -> Exhibit:
     for model in (tied, untied):
         _tiny.loss(model, *_tiny.draw(0, 4)).mean().backward()
     whole, as_input, as_output = (
-        w.grad for w in (tied.embed.weight, untied.embed.weight, untied.lm_head.weight)
-    )  # type: ignore[union-attr]
+        w.grad for w in (tied.embed.weight, untied.embed.weight, untied.get_parameter("lm_head.weight"))
+    )
     assert whole is not None and as_input is not None and as_output is not None
     rows: list[tuple[str, Any]] = [
         ("weights, tied", tied.num_parameters()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +45,10 @@ def bits_by_order() -> Exhibit:
     _, held_out = _split()
     methods = {"Kneser-Ney": kneser_ney, "back-off": back_off, "Laplace": add_k}
     orders = list(range(1, LONGEST + 1))
-    table = {name: [_bits(smooth(_counts().truncated(n)), held_out) for n in orders] for name, smooth in methods.items()}
+    table = {
+        name: [_bits(smooth(_counts().truncated(n)), held_out) for n in orders]
+        for name, smooth in methods.items()
+    }
     return Exhibit(
         title=f"Bits a byte of {sum(map(len, held_out)):,} held-out bytes, counted on {sum(map(len, _split()[0])):,}",
         columns=("order", *methods),
@@ -69,15 +73,25 @@ def smoothing_by_hand() -> Exhibit:
     }
     after_a = {name: model.next([letters.index("a")] * 2) for name, model in models.items()}
     follow = {c: sum(text[i : i + 2] == "a" + c for i in range(len(text) - 1)) for c in letters}
-    before = {c: len({"^" + text[i - 1] if i else "^" for i in range(len(text)) if text[i] == c}) for c in letters}
+    before = {
+        c: len({"^" + text[i - 1] if i else "^" for i in range(len(text)) if text[i] == c}) for c in letters
+    }
     total, kinds, all_kinds = sum(follow.values()), sum(n > 0 for n in follow.values()), sum(before.values())
-    rows: list[tuple[str | int | float, ...]] = []
+    rows: list[tuple[Any, ...]] = []
     for i, c in enumerate(letters):
         add_one = (follow[c] + 1) / (total + 5)
         shorter = (before[c] - 0.5) / all_kinds + 0.5 * 5 / all_kinds / 5
         kneser = max(follow[c] - 0.5, 0) / total + 0.5 * kinds / total * shorter
         rows.append((c, follow[c], before[c], add_one, kneser, *(float(p[i]) for p in after_a.values())))
-    rows.append(("sum", total, all_kinds, *(sum(row[k] for row in rows) for k in (3, 4)), *(float(p.sum()) for p in after_a.values())))
+    rows.append(
+        (
+            "sum",
+            total,
+            all_kinds,
+            *(sum(row[k] for row in rows) for k in (3, 4)),
+            *(float(p.sum()) for p in after_a.values()),
+        )
+    )
     return Exhibit(
         title=f"p(next | a) in '{text}': 'a' is followed {total} times, twice by b, once each by c and d; discount 1/2",
         columns=("next", "count", "predecessors", "add one by hand", "Kneser-Ney by hand", *after_a),
@@ -123,7 +137,9 @@ def counts_write() -> Exhibit:
         ids = list(b"    def ")
         for u in uniform:
             ids.append(int(np.searchsorted(np.cumsum(model.next(ids[-LONGEST:])), u * 0.999999)))
-        rows.append((order, bytes(ids[8:]).decode("latin1").replace("\n", "⏎").translate({c: "·" for c in range(32)})))
+        rows.append(
+            (order, bytes(ids[8:]).decode("latin1").replace("\n", "⏎").translate({c: "·" for c in range(32)}))
+        )
     return Exhibit(
         title="After '    def '",
         columns=("order", "80 bytes more"),
@@ -173,7 +189,12 @@ def how_far_back_it_looks() -> Exhibit:
         if name in counted:
             return counted[name].next(context)
         with torch.no_grad():
-            return model.head(model(torch.tensor(context), Packed([len(context)])))[-1].softmax(-1).double().numpy()
+            return (
+                model.head(model(torch.tensor(context), Packed([len(context)])))[-1]
+                .softmax(-1)
+                .double()
+                .numpy()
+            )
 
     rows = []
     for name in (*counted, "decoder"):

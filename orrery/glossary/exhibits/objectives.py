@@ -19,7 +19,14 @@ from orrery.text.tokenizer import Tokenizer
 from orrery.text.train import train_tokenizer
 from orrery.train.loss import cross_entropy
 from orrery.train.objectives.apply import compute, transform
-from orrery.train.objectives.config import CausalLM, FillInTheMiddle, MaskedLM, MultiToken, PrefixLM, SpanCorruption
+from orrery.train.objectives.config import (
+    CausalLM,
+    FillInTheMiddle,
+    MaskedLM,
+    MultiToken,
+    PrefixLM,
+    SpanCorruption,
+)
 from orrery.train.objectives.fill_in_the_middle import FimTokens, rearrange, restore
 from orrery.train.objectives.masked import mask_tokens
 from orrery.train.objectives.span_corruption import corrupt, draw_spans
@@ -85,7 +92,7 @@ def masked_tokens_shown() -> Exhibit:
 
 def spans_shown() -> Exhibit:
     """The example of the T5 paper through the shipped functions, and how long the drawn spans are on average."""
-    words = "Thank you for inviting me to your party last week".split()
+    words = ["Thank", "you", "for", "inviting", "me", "to", "your", "party", "last", "week"]
     ids, sentinels = np.arange(len(words)), [100, 101, 102]
     inputs, targets = corrupt(ids, [(2, 4), (8, 9)], sentinels)
     names = {i: word for i, word in enumerate(words)} | {100: "<X>", 101: "<Y>", 102: "<Z>"}
@@ -144,7 +151,12 @@ def multi_token_depths() -> Exhibit:
     steps, curves = 40, {"next": [], "one further": [], "two further": []}
     for step in range(steps):
         tokens, targets = _tiny.draw(step)
-        batch = batch_of([[*row, int(last)] for row, last in zip(tokens.view(-1, 64).tolist(), targets.view(-1, 64)[:, -1], strict=True)])
+        batch = batch_of(
+            [
+                [*row, int(last)]
+                for row, last in zip(tokens.view(-1, 64).tolist(), targets.view(-1, 64)[:, -1], strict=True)
+            ]
+        )
         optimizer.zero_grad()
         loss = compute(objective, model, batch)
         loss.mean().backward()
@@ -173,7 +185,9 @@ def teacher_forcing_and_free_running() -> Exhibit:
     length, begin, starts = 64, 16, range(100, 100 + 24 * 64, 64)
     texts = torch.stack([ids[s : s + length] for s in starts])
     with torch.no_grad():
-        forced = model.head(model(texts[:, :-1].flatten(), Packed([length - 1] * len(texts)))).view(len(texts), length - 1, -1)
+        forced = model.head(model(texts[:, :-1].flatten(), Packed([length - 1] * len(texts)))).view(
+            len(texts), length - 1, -1
+        )
         cache = KVCache(model, rows=len(texts), capacity=length)
         apart, own, current = [], [], texts[:, :1]
         for i in range(length - 1):  # the text, one token at a time
@@ -189,7 +203,11 @@ def teacher_forcing_and_free_running() -> Exhibit:
 
     def nats(logits: torch.Tensor, first: int, last: int) -> float:
         flat = logits[:, first:last].flatten(0, 1)
-        return cross_entropy(flat, lambda h: h, texts[:, first + 1 : last + 1].flatten(), torch.ones(len(flat))).mean().item()
+        return (
+            cross_entropy(flat, lambda h: h, texts[:, first + 1 : last + 1].flatten(), torch.ones(len(flat)))
+            .mean()
+            .item()
+        )
 
     free = torch.stack(own, 1)
     spans = ((0, begin - 1), (begin - 1, begin), (begin, begin + 8), (begin + 8, length - 1))

@@ -35,6 +35,7 @@ class _Loader:
     """Bytes of a text as batches by step; `fails_at` is a step at which it breaks."""
 
     config = SimpleNamespace(micro_batches=1)
+    rank, world = 0, 1
     fingerprint = "bytes"
 
     def __init__(self, fails_at: int | None = None) -> None:
@@ -76,9 +77,15 @@ def interrupted_and_resumed() -> Exhibit:
             _run(where / "broken", steps=12, fails_at=8)
         left = Checkpoints(where / "broken" / "checkpoints").steps()
         again = _run(where / "broken", steps=12)
-        logs = [{r["step"]: r["loss"] for r in read_journal(where / name / "metrics.jsonl")} for name in ("whole", "broken")]
+        logs = [
+            {r["step"]: r["loss"] for r in read_journal(where / name / "metrics.jsonl")}
+            for name in ("whole", "broken")
+        ]
         after = Checkpoints(where / "broken" / "checkpoints").steps()
-    hashes = [hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in m.parameters())).hexdigest()[:16] for m in (whole, again)]
+    hashes = [
+        hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in m.parameters())).hexdigest()[:16]
+        for m in (whole, again)
+    ]
     return Exhibit(
         title=f"A checkpoint every 3 steps; at step 8 the power goes, with {left} on disk",
         columns=("step", "loss, unbroken", "loss, broken and resumed", "same bits"),
@@ -137,7 +144,13 @@ def loss_spikes_noticed() -> Exhibit:
     other = torch.tensor(list(repr(html.entities.html5).encode()[:20_000]))
     steps, bad, change = 70, (25, 38), 50
     for step in range(steps):
-        what, ids = ("random bytes", noise) if step in bad else ("other text", other) if step >= change else ("the text", None)
+        what, ids = (
+            ("random bytes", noise)
+            if step in bad
+            else ("other text", other)
+            if step >= change
+            else ("the text", None)
+        )
         optimizer.zero_grad()
         loss = _tiny.loss(model, *_tiny.draw(100 + step, 4, ids=ids)).mean()
         loss.backward()
@@ -173,7 +186,9 @@ def annealing_at_the_end() -> Exhibit:
             optimizer.step()
             if (step + 1) % every == 0:
                 with torch.no_grad():
-                    curves[name].append(_tiny.loss(model, *_tiny.draw(0, 32, ids=unseen, seed=7)).mean().item())
+                    curves[name].append(
+                        _tiny.loss(model, *_tiny.draw(0, 32, ids=unseen, seed=7)).mean().item()
+                    )
     x = list(range(every, steps + 1, every))
     return Exhibit(
         title="Held-out loss, nats a byte; the rate falls to zero over the last 24 of 96 steps",
@@ -189,18 +204,28 @@ def annealing_at_the_end() -> Exhibit:
 def continued_on_a_domain() -> Exhibit:
     """A decoder trained on code goes on with a table of HTML entities: its loss on both, with and without old text mixed in."""
     code = torch.frombuffer(bytearray("".join(_library.texts()[::2]).encode()), dtype=torch.uint8).long()
-    table = torch.tensor(list("\n".join(f"&{name} {value}" for name, value in sorted(html.entities.html5.items())).encode()))
+    table = torch.tensor(
+        list("\n".join(f"&{name} {value}" for name, value in sorted(html.entities.html5.items())).encode())
+    )
     held = {"code": code[-20_000:], "table": table[-6000:]}
     code, table = code[:-20_000], table[:-6000]
 
     def measure(model: Decoder) -> list[float]:
         with torch.no_grad():
-            return [_tiny.loss(model, *_tiny.draw(0, 24, ids=ids, seed=3)).mean().item() for ids in held.values()]
+            return [
+                _tiny.loss(model, *_tiny.draw(0, 24, ids=ids, seed=3)).mean().item() for ids in held.values()
+            ]
 
     base = Decoder(_tiny.shape())
     _tiny.train(base, Muon(lr=0.02), steps=60, rows=4, ids=code)
     rows = [("trained on code", *measure(base))]
-    mixed = torch.cat([part for i in range(16) for part in (table[i * 1000 : (i + 1) * 1000], code[i * 1000 : (i + 1) * 1000])])
+    mixed = torch.cat(
+        [
+            part
+            for i in range(16)
+            for part in (table[i * 1000 : (i + 1) * 1000], code[i * 1000 : (i + 1) * 1000])
+        ]
+    )
     for name, ids in (("then on the table", table), ("then on both, half and half", mixed)):
         model = Decoder(_tiny.shape())
         model.load_state_dict(base.state_dict())
@@ -226,7 +251,9 @@ def utilisation_measured() -> Exhibit:
         used, tokens = Utilisation(model.cfg, peak), 4 * 64
         flops = used.flops([64] * 4, tokens)
         best = min(_seconds(model, *_tiny.draw(step, 4)) for step in range(4))
-        rows.append((width, model.num_parameters(), f"{flops:.2e}", 1e3 * best, tokens / best, used.of(flops, best)))
+        rows.append(
+            (width, model.num_parameters(), f"{flops:.2e}", 1e3 * best, tokens / best, used.of(flops, best))
+        )
     return Exhibit(
         title=f"Peak: {peak / 1e9:.1f} GFLOP/s in square products",
         columns=("width", "weights", "model FLOPs a step", "ms", "tokens/s", "utilisation"),
@@ -234,5 +261,3 @@ def utilisation_measured() -> Exhibit:
         reads="Small matrices leave the arithmetic units waiting, so utilisation rises with width. Only what the model needs is counted: work done "
         "twice, or waiting, counts against it.",
     )
-
-

@@ -1,4 +1,4 @@
-"""Exhibits of sizes: what laws say of parameters, tokens and compute, and what a planner counts."""
+"""Exhibits of scaling laws: what they say of parameters, tokens and compute, and where laws come from."""
 
 from __future__ import annotations
 
@@ -11,52 +11,13 @@ from orrery.evaluate.ngram import fit_ngram
 from orrery.glossary.exhibit import Exhibit, Series
 from orrery.glossary.exhibits import _library, _tiny
 from orrery.kit.seeds import numpy_generator
-from orrery.model.config import DecoderConfig
 from orrery.model.decoder import Decoder
-from orrery.model.explicit import Explicit
 from orrery.model.mlp import Mlp
-from orrery.model.moe import Moe
-from orrery.plan.flops import count_flops
-from orrery.plan.memory import training_memory
 from orrery.plan.parameters import count_parameters
 from orrery.plan.scaling import BESIROGLU, HOFFMANN, HOFFMANN_UNROUNDED, TOKENS_PER_PARAMETER
 from orrery.text.report import zipf_fit
 from orrery.train.optim.config import Muon
 from orrery.train.schedule import Cosine
-
-
-def _published() -> dict[str, DecoderConfig]:
-    def llama(layers: int, d: int, heads: int, kv: int, d_ff: int, vocabulary: int, *, tied: bool = False) -> DecoderConfig:
-        return DecoderConfig(
-            n_layers=layers, d_model=d, n_heads=heads, n_kv_heads=kv, feed_forward=Mlp(d_ff=d_ff), vocab_size=vocabulary, tied=tied,
-        )  # fmt: skip
-
-    return {
-        "Llama 3.2 1B": llama(16, 2048, 32, 8, 8192, 128_256, tied=True),
-        "Llama 2 7B": llama(32, 4096, 32, 32, 11_008, 32_000),
-        "Llama 3 8B": llama(32, 4096, 32, 8, 14_336, 128_256),
-        "Mixtral 8x7B": DecoderConfig(
-            n_layers=32, d_model=4096, n_heads=32, n_kv_heads=8, vocab_size=32_000, tied=False,
-            feed_forward=Moe(n_experts=8, top_k=2, d_ff=14_336),
-        ),
-        "Llama 3 70B": llama(80, 8192, 64, 8, 28_672, 128_256),
-        "Llama 3.1 405B": llama(126, 16_384, 128, 8, 53_248, 128_256),
-    }  # fmt: skip
-
-
-def published_sizes() -> Exhibit:
-    """Six published models from their shapes alone: weights, what a token meets, memory and work for one token."""
-    rows = []
-    for name, cfg in _published().items():
-        n = count_parameters(cfg)
-        rows.append((name, n.total, n.active, n.embedding + n.head, f"{2 * n.total / 2**30:.1f} GiB", f"{count_flops(cfg, 4096).forward():.2e}"))
-    return Exhibit(
-        title="Counted by formula; nothing is allocated",
-        columns=("model", "weights", "active in a token", "in embeddings and head", "weights in bf16", "FLOPs a token at 4096"),
-        rows=rows,
-        reads="'Large' has meant a billion weights and hundreds of billions. What a model costs to run follows the active weights, what it "
-        "needs of memory follows all of them; a mixture of experts parts the two.",
-    )
 
 
 def compute_optimal_table() -> Exhibit:
@@ -80,7 +41,7 @@ def compute_optimal_table() -> Exhibit:
         series=[Series(name=name, x=budgets, y=values) for name, values in ratios.items()],
         x="FLOPs", y="tokens a parameter", log_x=True, log_y=True,
         reads=f"Chinchilla's own budget, 6 x 70e9 x 1.4e12, would go to {n:.2e} parameters and {d:.2e} tokens by the refitted law. "
-        "The printed constants were rounded and bend away from 20 tokens a parameter; the refitted ones stay near it.",
+        "The paper's own constants, rounded or not, ask for ever more tokens a parameter; the refitted ones stay near 20.",
     )  # fmt: skip
 
 
@@ -127,7 +88,14 @@ def over_training_costs() -> Exhibit:
         rows.append((f"{share * 70:.0f}B", f"{d:.2e}", d / n, cost / optimal_cost, share, f"{served:.2e}"))
     return Exhibit(
         title=f"All of them at {loss:.4f} nats a token by the refitted law",
-        columns=("model", "training tokens", "tokens a parameter", "training cost", "cost of a served token", "tokens served to break even"),
+        columns=(
+            "model",
+            "training tokens",
+            "tokens a parameter",
+            "training cost",
+            "cost of a served token",
+            "tokens served to break even",
+        ),
         rows=rows,
         reads="A smaller model trained for longer reaches the same loss at a higher price once, and every token it serves is cheaper. What is "
         "compute-optimal to train is not what is cheapest to own. Below some size no amount of text suffices.",
@@ -140,7 +108,15 @@ def data_wall_table() -> Exhibit:
     rows = []
     for exponent in (22, 23, 24, 25, 26, 27, 28):
         n, d = BESIROGLU.optimal(10.0**exponent)
-        rows.append((f"1e{exponent}", f"{n:.2e}", f"{d:.2e}", d / supply, "fits" if d <= supply else f"{d / supply:.1f} epochs"))
+        rows.append(
+            (
+                f"1e{exponent}",
+                f"{n:.2e}",
+                f"{d:.2e}",
+                d / supply,
+                "fits" if d <= supply else f"{d / supply:.1f} epochs",
+            )
+        )
     edge = 6 * (supply / TOKENS_PER_PARAMETER) * supply
     return Exhibit(
         title="Demand by the refitted law, supply 15e12 tokens",
@@ -148,33 +124,6 @@ def data_wall_table() -> Exhibit:
         rows=rows,
         reads=f"Demand grows with the square root of compute, supply does not. At 20 tokens a parameter 15e12 tokens serve "
         f"{supply / TOKENS_PER_PARAMETER:.1e} parameters and {edge:.1e} FLOPs; beyond, text is repeated, filtered less, or made.",
-    )
-
-
-def six_nd_against_counting() -> Exhibit:
-    """The rule 6 N FLOPs a token against the planner and against torch's own counter, for small and published shapes."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    rows = []
-    for name, cfg, length in (("2 layers, 48 wide", _tiny.shape(), 64), ("the same, context 512", _tiny.shape(), 512)):
-        model = Decoder(cfg)
-        ids = torch.zeros(length, dtype=torch.long)
-        with FlopCounterMode(display=False) as counter:
-            torch.nn.functional.cross_entropy(model.head(model(ids, Explicit([length]))), ids).backward()
-        n = count_parameters(cfg)
-        counted = counter.get_total_flops() / length
-        rows.append((name, 6.0 * n.total, 6.0 * n.non_embedding, count_flops(cfg, length).training(), f"{counted:.3e}"))
-    for name in ("Llama 3 8B", "Llama 3 70B"):
-        for length in (4096, 131_072):
-            cfg = _published()[name]
-            n = count_parameters(cfg)
-            rows.append((f"{name} at {length:,}", 6.0 * n.total, 6.0 * n.non_embedding, count_flops(cfg, length).training(), ""))
-    return Exhibit(
-        title="Training FLOPs a token",
-        columns=("model", "6 N, all weights", "6 N, without embeddings", "planner", "torch's counter"),
-        rows=[(row[0], *(f"{value:.3e}" for value in row[1:4]), row[4]) for row in rows],
-        reads="Two FLOPs a weight forward, four backward. The rule leaves out attention over the context and, by one reading of N, the head; "
-        "for large models at usual lengths that is six or seven per cent. At long contexts, and in small models, it is most of the work.",
     )
 
 
@@ -211,7 +160,9 @@ def data_ladder() -> Exhibit:
     sizes, bits = [2**k for k in range(13, 20)], []
     for size in sizes:
         documents = [counted[1024 * i : 1024 * (i + 1)] for i in order[: size // 1024]]
-        nats = -sum(float(row.sum()) for row in fit_ngram(documents, order=4, vocab_size=256).logprobs(held_out))
+        nats = -sum(
+            float(row.sum()) for row in fit_ngram(documents, order=4, vocab_size=256).logprobs(held_out)
+        )
         bits.append(nats / math.log(2) / sum(map(len, held_out)))
     x, known = np.log(np.array(sizes)), len(sizes) - 2
 
@@ -223,7 +174,15 @@ def data_ladder() -> Exhibit:
 
     b = min(np.arange(0.02, 1.0, 0.01).tolist(), key=lambda exponent: fitted(exponent)[0])
     _, e, predicted = fitted(b)
-    rows = [(size, bits[i], float(predicted[i]), "fitted" if i < known else f"predicted, off by {predicted[i] / bits[i] - 1:+.1%}") for i, size in enumerate(sizes)]
+    rows = [
+        (
+            size,
+            bits[i],
+            float(predicted[i]),
+            "fitted" if i < known else f"predicted, off by {predicted[i] / bits[i] - 1:+.1%}",
+        )
+        for i, size in enumerate(sizes)
+    ]
     return Exhibit(
         title="Kneser-Ney of order 4 on bytes of Python's library",
         columns=("bytes counted", "bits a byte, held out", "law", ""),
@@ -253,29 +212,4 @@ def power_law_recovered() -> Exhibit:
         rows=rows,
         reads="The fit finds what was planted. It gives the exponential an exponent too, with a worse R^2: a line can be drawn through anything, so "
         "a good fit over less than two decades proves little.",
-    )
-
-
-def memory_switches() -> Exhibit:
-    """What training the shape of Llama 3 8B needs on one device, and what each switch takes away."""
-    cfg = _published()["Llama 3 8B"]
-    base = {"batch_tokens": 8192, "context": 8192}
-    cases = {
-        "fp32, AdamW": {},
-        "mixed precision": {"precision": "mixed"},
-        "and checkpointing": {"precision": "mixed", "checkpointing": True},
-        "and Muon": {"precision": "mixed", "checkpointing": True, "optimizer": "muon"},
-        "and Adafactor instead": {"precision": "mixed", "checkpointing": True, "optimizer": "adafactor"},
-        "AdamW split over 8 devices": {"precision": "mixed", "checkpointing": True, "devices": 8, "zero_stage": 1},
-    }
-    rows = []
-    for name, settings in cases.items():
-        m = training_memory(cfg, **base, **settings)
-        rows.append((name, *(part / 2**30 for part in (m.weights, m.gradients, m.optimizer, m.activations, m.head, m.total))))
-    return Exhibit(
-        title="GiB, one sequence of 8192 tokens at a time (an estimate)",
-        columns=("switches", "weights", "gradients", "optimiser", "activations", "head", "together"),
-        rows=rows,
-        reads="The optimiser outweighs the weights, and at this length activations outweigh both until they are recomputed. Mixed precision hardly "
-        "touches the model's own 16 bytes a weight: it halves the activations.",
     )
