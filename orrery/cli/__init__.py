@@ -98,8 +98,8 @@ def main() -> None:
         _say(str(interrupt) or "interrupted; run the same command to go on", title="stopped")
         code = 130
     except TyperException as error:
-        error.show()
-        code = error.exit_code
+        error.show()  # type: ignore[missing-attribute]
+        code = getattr(error, "exit_code", 2)
     except BrokenPipeError:
         code = 0
     except (OrreryError, OSError, MemoryError) as error:

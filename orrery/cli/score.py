@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,7 +30,7 @@ def score(
     from orrery.evaluate.bits import score_text
 
     lm = orrery.load(model)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for path in files:
         text = sys.stdin.read() if str(path) == "-" else read_text(path)
         result = score_text(lm, text, stride=stride)

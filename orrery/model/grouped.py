@@ -58,9 +58,9 @@ class _Grouped(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor, Tensor, None]:
         x, w, ends = ctx.saved_tensors
-        return *_backward(x, w, ends, grads[0]), None
+        return *_backward(x, w, ends, grad_outputs[0]), None
 
 
 @torch.library.custom_op("orrery::grouped_matmul", mutates_args=())

@@ -135,7 +135,8 @@ class ChatFormat:
 
         Args:
             messages: `{"role": "system"|"user"|"assistant"|"tool", "content": text}`; an assistant's may have
-                `tool_calls` and `reasoning`.
+                `tool_calls` and `reasoning`. `name` and `tool_call_id` are accepted and not rendered: answers of tools
+                stand in the order of the calls.
             tools: JSON schemas of the functions the model may call.
             generate: end with the assistant's header, ready for the model to go on.
 

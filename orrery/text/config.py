@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from orrery.kit.config import config
+from orrery.kit.config import config, resolve, to_dict
 from orrery.kit.errors import OrreryError, suggest
 
 BOS, EOS, MASK = "<|begin_of_text|>", "<|end_of_text|>", "<|mask|>"
@@ -86,11 +86,12 @@ class TokenizerConfig:
         return self.kind in ("bpe", "bpe-fallback") or (self.kind == "unigram" and self.byte_fallback)
 
     def check(self) -> None:
-        """Refuse settings that contradict each other.
+        """Refuse settings that are unknown or contradict each other.
 
         Raises:
             OrreryError: says which and how to mend it.
         """
+        resolve(TokenizerConfig, to_dict(self), where="the tokenizer's settings")
         if len(set(self.specials)) < len(self.specials) or not all(self.specials):
             raise OrreryError("special_tokens holds an empty or a repeated name; give each once")
         for role, name in (("bos", self.bos), ("eos", self.eos)):

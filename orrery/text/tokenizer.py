@@ -35,7 +35,9 @@ from orrery.text.spec import Spec, added_token, check, read_settings, read_spec,
 
 Special = Literal["never", "allow"]
 SPEC, SETTINGS = "tokenizer.json", "tokenizer_config.json"
-_SMALL = 1 << 18  # characters in batches so far; below, setting up the quick engine would take longer than it saves
+_SMALL = (
+    1 << 18
+)  # characters in batches so far; below, setting up the quick engine would take longer than it saves
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from orrery.kit.errors import OrreryError
-from orrery.kit.log import Progress
 from orrery.text.backend import surrogate
 from orrery.text.config import TokenizerConfig
 from orrery.text.patterns import SPACE, SPACED_DIGITS, SPACED_WORDS, regex_of
@@ -25,6 +24,9 @@ from orrery.text.pieces import BYTE_OF_CHAR
 from orrery.text.spec import Spec
 from orrery.text.tokenizer import Tokenizer
 from orrery.text.wordpiece import PREFIX, train_wordpiece
+
+if TYPE_CHECKING:
+    from orrery.kit.log import Progress
 
 BYTE_PIECES = [f"<0x{byte:02X}>" for byte in range(256)]
 _CHUNK = 1 << 20  # characters; longer texts are cut at a line end, which keeps memory flat
@@ -132,9 +134,6 @@ def _unigram(backend: tokenizers.Tokenizer, texts: Iterable[str], cfg: Tokenizer
         vocab_size=cfg.vocab_size - (256 if cfg.byte_fallback else 0),
         special_tokens=cfg.specials,
         unk_token=cfg.unknown,
-        initial_alphabet=sorted({char for piece in BYTE_PIECES for char in piece})
-        if cfg.byte_fallback
-        else [],
         max_piece_length=cfg.max_token_length or 16,
         show_progress=False,
     )
@@ -168,24 +167,31 @@ def _finish(spec: Spec, cfg: TokenizerConfig) -> Spec:
         old = sorted(spec["model"]["vocab"], key=spec["model"]["vocab"].__getitem__)
         names = [*cfg.specials, *BYTE_PIECES, *old[len(cfg.specials) :]]
         spec["model"] |= {"vocab": {name: i for i, name in enumerate(names)}, "byte_fallback": True}
-    ids = {token["content"]: token["id"] for token in spec["added_tokens"]}
-    front = [cfg.bos] if cfg.add_bos else []
-    back = [cfg.eos] if cfg.add_eos else []
-    if front or back:
-        template = processors.TemplateProcessing(
-            single=[*front, "$A", *back],
-            pair=[
-                *front,
-                "$A",
-                *back,
-                *(f"{name}:1" for name in front),
-                "$B:1",
-                *(f"{name}:1" for name in back),
-            ],
-            special_tokens=[(name, ids[name]) for name in dict.fromkeys([*front, *back])],
+    if cfg.add_bos or cfg.add_eos:
+        spec["post_processor"] = _template(
+            spec, [cfg.bos] if cfg.add_bos else [], [cfg.eos] if cfg.add_eos else []
         )
-        spec["post_processor"] = json.loads(template.__getstate__())
     return spec
+
+
+def _template(spec: Spec, front: list[str | None], back: list[str | None]) -> Spec:
+    """The post-processor that puts special tokens in front and at the end of a text, or of each of a pair."""
+    ids = {token["content"]: token["id"] for token in spec["added_tokens"]}
+
+    def around(sequence: str, type_id: int) -> list[Spec]:
+        before, after = (
+            [{"SpecialToken": {"id": name, "type_id": type_id}} for name in side] for side in (front, back)
+        )
+        return [*before, {"Sequence": {"id": sequence, "type_id": type_id}}, *after]
+
+    return {
+        "type": "TemplateProcessing",
+        "single": around("A", 0),
+        "pair": around("A", 0) + around("B", 1),
+        "special_tokens": {
+            name: {"id": name, "ids": [ids[name]], "tokens": [name]} for name in (*front, *back)
+        },
+    }
 
 
 def _settle_unigram(model: Spec, cfg: TokenizerConfig) -> None:

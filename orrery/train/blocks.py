@@ -121,7 +121,13 @@ class Uncompiled:
 
 
 def _require_compiler(device: torch.device) -> None:
-    if device.type == "cpu" and not any(shutil.which(name) for name in (os.environ.get("CXX", ""), *COMPILERS) if name):
-        raise OrreryError("compile: true needs a C++ compiler and none was found; install g++ or clang, or set compile: false")
+    if device.type == "cpu" and not any(
+        shutil.which(name) for name in (os.environ.get("CXX", ""), *COMPILERS) if name
+    ):
+        raise OrreryError(
+            "compile: true needs a C++ compiler and none was found; install g++ or clang, or set compile: false"
+        )
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:
-        raise OrreryError("compile: true needs the package 'triton' on this device; install it or set compile: false")
+        raise OrreryError(
+            "compile: true needs the package 'triton' on this device; install it or set compile: false"
+        )

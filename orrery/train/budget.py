@@ -136,7 +136,9 @@ def fit(cfg: TrainConfig, costs: Costs, seconds: float, *, after: int = 0) -> in
     low, high = after + 1, after + 1 + max(1, int(seconds / max(costs.step, 1e-6)))
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if seconds_for(cfg, costs, middle, after=after) <= seconds else (low, middle - 1)
+        low, high = (
+            (middle, high) if seconds_for(cfg, costs, middle, after=after) <= seconds else (low, middle - 1)
+        )
     return low
 
 
@@ -149,7 +151,9 @@ def first_total(cfg: TrainConfig, costs: Costs, seconds_left: float) -> int:
     return total
 
 
-def shorter_total(cfg: TrainConfig, costs: Costs, *, step: int, total: int, seconds_left: float) -> int | None:
+def shorter_total(
+    cfg: TrainConfig, costs: Costs, *, step: int, total: int, seconds_left: float
+) -> int | None:
     """A smaller total if the time asks for one and this is the last moment to choose it; else None.
 
     Waiting as long as can be makes the estimate as good as can be: the moment has come when, with the total the time asks for,

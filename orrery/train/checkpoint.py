@@ -61,7 +61,10 @@ def write_checkpoint(path: Path, *, tensors: dict[str, dict[str, Tensor]], state
             manifest[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
         for name, group in tensors.items():
-            put(f"{name}.safetensors", safetensors.torch.save({k: v.detach().contiguous() for k, v in group.items()}))
+            put(
+                f"{name}.safetensors",
+                safetensors.torch.save({k: v.detach().contiguous() for k, v in group.items()}),
+            )
         put(STATE, (json.dumps(state, indent=1) + "\n").encode())
         body = {"format": FORMAT, "files": manifest}
         files.write_file(folder / MANIFEST, json.dumps({**body, "sha256": digest(body)}, indent=1) + "\n")
@@ -149,7 +152,9 @@ class Checkpoints:
     def best_steps(self) -> list[int]:
         """Steps of the checkpoints that carry a metric, the best first (the earlier one where two are equal)."""
         metrics = {step: self._metric(step) for step in self.steps()}
-        return sorted((step for step, metric in metrics.items() if metric is not None), key=lambda s: (metrics[s], s))
+        return sorted(
+            (step for step, metric in metrics.items() if metric is not None), key=lambda s: (metrics[s], s)
+        )
 
     def prune(self) -> None:
         """Remove what is neither among the newest nor among the best. A kill half-way leaves no partial checkpoint."""
@@ -199,7 +204,9 @@ def _lock(file: int, folder: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise OrreryError(f"another process is training in '{folder}'; wait for it or choose another folder") from None
+        raise OrreryError(
+            f"another process is training in '{folder}'; wait for it or choose another folder"
+        ) from None
 
 
 def exact_float(value: float) -> str:

@@ -1,9 +1,13 @@
 """Everything a training run is told, in one place; what a field does is said where it stands.
 
-    train:
+In a recipe:
+
+    loop:
       minutes: 5
       optimizer: {kind: muon, lr: 2e-3}
       schedule: {kind: wsd, warmup: 20}
+
+Read it as a table: every line has a default that is a reasonable choice, except how long to train.
 """
 
 from __future__ import annotations
@@ -96,7 +100,9 @@ class TrainConfig:
         if (self.steps is None) == (self.minutes is None):
             raise OrreryError("training needs either 'steps' or 'minutes', and not both")
         if self.clip_norm is not None and self.clip_value is not None:
-            raise OrreryError("'clip_norm' and 'clip_value' are two ways to clip gradients; set the other to null")
+            raise OrreryError(
+                "'clip_norm' and 'clip_value' are two ways to clip gradients; set the other to null"
+            )
         if self.early_stop is not None and not (self.validate_every and self.checkpoint.keep_best):
             raise OrreryError(
                 "'early_stop' goes back to the best checkpoint: it needs 'validate_every' and checkpoint.keep_best of at least 1"

@@ -47,7 +47,9 @@ class Journal:
 
     def write(self, record: dict[str, Any]) -> None:
         """Add one line; it reaches the file within a second of training, at `flush`, or at `close`."""
-        self._pending.append((json.dumps({k: _plain(v) for k, v in record.items()}, allow_nan=False) + "\n").encode())
+        self._pending.append(
+            (json.dumps({k: _plain(v) for k, v in record.items()}, allow_nan=False) + "\n").encode()
+        )
         if time.monotonic() - self._flushed > FLUSH_S:
             self.flush()
 

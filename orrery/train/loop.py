@@ -14,14 +14,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from orrery.kit.errors import OrreryError
 from orrery.kit.log import Progress, console
 from orrery.model.decoder import Decoder
-from orrery.train.blocks import compiled, recomputed
 from orrery.train.allocator import keep_freed_memory
+from orrery.train.blocks import compiled, recomputed
 from orrery.train.budget import first_total
 from orrery.train.checkpoint import only_one
 from orrery.train.config import TrainConfig
@@ -94,7 +95,9 @@ def train(
     out, world = Path(out), World.here()
     device = next(model.parameters()).device
     if vocabulary is None and not isinstance(cfg.objective, CausalLM | MultiToken):
-        raise OrreryError(f"the objective '{cfg.objective.kind}' needs special tokens; give train() the tokenizer as vocabulary")
+        raise OrreryError(
+            f"the objective '{cfg.objective.kind}' needs special tokens; give train() the tokenizer as vocabulary"
+        )
     if (loader.rank, loader.world) != (world.rank, world.size):
         raise OrreryError(
             f"the loader is made for rank {loader.rank} of {loader.world} and this process is rank {world.rank} of {world.size}; "
@@ -111,7 +114,12 @@ def train(
         stack.enter_context(recomputed(model) if cfg.activation_checkpointing else nullcontext())
         model.train()
         run = Run(
-            setup, out, validation=validation, sample=sample, progress=progress, bytes_per_token=bytes_per_token
+            setup,
+            out,
+            validation=validation,
+            sample=sample,
+            progress=progress,
+            bytes_per_token=bytes_per_token,
         )
         stack.callback(run.records.close)
         with memory_explained(run):
@@ -133,10 +141,11 @@ def steps(run: Run, stop: StopRequest) -> None:
         tokens = sum(map(len, batches))
         outcome = update(setup, state.optimizer, state.scaler, totals, tokens=tokens, stop=stop.asked)
         run.log(step, batches, outcome, lr=lr, seconds=time.monotonic() - began)
-        if outcome.stop and not state.done:
-            run.save(must=True)
-            raise Interrupted(state.step, state.plan.total_at(step))
+        if outcome.stop:
+            break
     run.save(must=True)
+    if stop.asked or not state.done:
+        raise Interrupted(state.step, state.plan.total_at(state.step))
 
 
 def plan_steps(run: Run) -> None:
@@ -164,7 +173,12 @@ def finish(run: Run) -> TrainResult:
     speed, used = run.tokens_here / max(run.seconds_here, 1e-9), run.used.of(run.flops_here, run.seconds_here)
     if run.leads and run.steps_here:
         peak = f"{used:.1%} of this machine's measured matmul peak ({run.used.peak / 1e9:,.0f} GFLOP/s)"
-        console.print(f"{run.steps_here:,} steps, {speed:,.0f} tokens/s, {peak}", style="dim", highlight=False, soft_wrap=True)
+        console.print(
+            f"{run.steps_here:,} steps, {speed:,.0f} tokens/s, {peak}",
+            style="dim",
+            highlight=False,
+            soft_wrap=True,
+        )
     return TrainResult(
         steps=state.step,
         total=state.plan.newest.total,
@@ -189,14 +203,17 @@ def finish(run: Run) -> TrainResult:
 def reproducible() -> Iterator[None]:
     """Let torch use only kernels that give the same bits every time."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for it
-    before = torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory
-    torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms, without its import of inductor (2 s)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and nothing here reads such memory
+    fills: Any = torch.utils.deterministic
+    mode, fill = torch.get_deterministic_debug_mode(), fills.fill_uninitialized_memory
+    torch.set_deterministic_debug_mode(
+        "error"
+    )  # as use_deterministic_algorithms, but that imports inductor (2 s)
+    fills.fill_uninitialized_memory = False  # costs time, and nothing here reads such memory
     try:
         yield
     finally:
-        torch.set_deterministic_debug_mode(before[0])
-        torch.utils.deterministic.fill_uninitialized_memory = before[1]
+        torch.set_deterministic_debug_mode(mode)
+        fills.fill_uninitialized_memory = fill
 
 
 @contextmanager
@@ -205,7 +222,11 @@ def memory_explained(run: Run) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "allocate memory" not in str(error) and "out of memory" not in str(error):
+        if (
+            not isinstance(error, MemoryError)
+            and "allocate memory" not in str(error)
+            and "out of memory" not in str(error)
+        ):
             raise
         raise OrreryError(
             f"not enough memory in step {run.state.step:,} ({run.saver.kept()}); use fewer rows in a micro-batch with more micro_batches, "

@@ -39,7 +39,9 @@ def measure_costs(run: Run) -> Costs:
             state.ema.update()
         times.append(time.monotonic() - began)
     tensors = {**state.tensors(), "optimizer": optimizer.state_tensors()[0]}
-    checkpoint = _timed(lambda: write_checkpoint(run.saver.checkpoints.folder / ".probe.partial", tensors=tensors, state={}))
+    checkpoint = _timed(
+        lambda: write_checkpoint(run.saver.checkpoints.folder / ".probe.partial", tensors=tensors, state={})
+    )
     ops.remove(run.saver.checkpoints.folder / ".probe.partial")
     load_model_tensors(setup.model, before)
     if state.ema:

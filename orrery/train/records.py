@@ -22,8 +22,14 @@ class Records:
 
     def __init__(self, out: Path, *, step: int, writes: bool, tracker: Tracker | None) -> None:
         self.tracker = tracker
-        after = {"metrics": step, "events": step, "samples": step + 1}  # a sample's step is the number of steps done
-        self._journals = {name: Journal(out / f"{name}.jsonl", resume_at=at) for name, at in after.items() if writes}
+        after = {
+            "metrics": step,
+            "events": step,
+            "samples": step + 1,
+        }  # a sample's step is the number of steps done
+        self._journals = {
+            name: Journal(out / f"{name}.jsonl", resume_at=at) for name, at in after.items() if writes
+        }
 
     def metrics(self, step: int, line: dict[str, Any]) -> None:
         """A line of metrics.jsonl."""

@@ -87,12 +87,16 @@ class Run:
             return None
         different = check_identity(found.state["identity"], self.identity, self.out)
         if different and self.leads:
-            tell(f"since the checkpoint these have changed: {', '.join(different)}; results may differ in the last bits")
+            tell(
+                f"since the checkpoint these have changed: {', '.join(different)}; results may differ in the last bits"
+            )
         self.state.load(found)
         known: list[dict[str, Any]] = found.state["plan"]
         self.state.plan = recorded[0] if recorded else Plan([Entry(**entry) for entry in known])
         if self.state.plan.plain()[: len(known)] != known:
-            raise OrreryError(f"'{self.out / 'run.json'}' is not what was written; remove it, the checkpoint knows the plan")
+            raise OrreryError(
+                f"'{self.out / 'run.json'}' is not what was written; remove it, the checkpoint knows the plan"
+            )
         return step
 
     @property
@@ -113,14 +117,22 @@ class Run:
     def replan(self) -> None:
         """Shorten a run that would not be done in its minutes, while that changes no step already taken."""
         state, plan = self.state, self.state.plan
-        if self.cfg.minutes is not None and len(self.pace) >= LEAST_PACE and state.step > plan.newest.from_step:
+        if (
+            self.cfg.minutes is not None
+            and len(self.pace) >= LEAST_PACE
+            and state.step > plan.newest.from_step
+        ):
             costs = replace(self.costs, step=sum(self.pace) / len(self.pace))
             left = 60 * self.cfg.minutes * (1 - RESERVE_LATE) - self.elapsed()
-            wanted = shorter_total(self.cfg, costs, step=state.step, total=plan.newest.total, seconds_left=left)
+            wanted = shorter_total(
+                self.cfg, costs, step=state.step, total=plan.newest.total, seconds_left=left
+            )
             new = int(self.setup.world.agree(wanted or 0))
             if new:
                 if self.leads:
-                    tell(f"the machine is slower than it was: {new:,} steps instead of {plan.newest.total:,}, to end in time")
+                    tell(
+                        f"the machine is slower than it was: {new:,} steps instead of {plan.newest.total:,}, to end in time"
+                    )
                 plan.shorten(state.step, new, f"{1000 * costs.step:.1f} ms a step and {left:.0f} s left")
                 self._save_plan()
         entry = plan.entry_at(state.step)
@@ -129,9 +141,13 @@ class Run:
 
     def _save_plan(self) -> None:
         if self.leads:
-            self.state.plan.save(self.out, run=self._name, minutes=self.cfg.minutes, costs=to_dict(self.costs))
+            self.state.plan.save(
+                self.out, run=self._name, minutes=self.cfg.minutes, costs=to_dict(self.costs)
+            )
 
-    def log(self, step: int, batches: Sequence[Batch], outcome: Outcome, *, lr: float, seconds: float) -> None:
+    def log(
+        self, step: int, batches: Sequence[Batch], outcome: Outcome, *, lr: float, seconds: float
+    ) -> None:
         """Count and write down a step, watch its loss, then validate, sample and save if it is time to."""
         state, total = self.state, self.state.plan.total_at(step)
         state.step = step + 1
@@ -162,7 +178,9 @@ class Run:
         self.seconds_here += seconds
         means = {name: outcome.mean(name) for name in outcome.sums if name not in ("weight", "tokens")}
         if outcome.sums["nll"] == outcome.sums["loss"]:
-            del means["nll"]  # the plain loss, told only where smoothing or auxiliary losses make it another number
+            del means[
+                "nll"
+            ]  # the plain loss, told only where smoothing or auxiliary losses make it another number
         return {
             **means, "grad_norm": outcome.grad_norm, "tokens": self.state.tokens,
             "tokens_per_s": tokens / max(seconds, 1e-9), "mfu": self.used.of(flops, seconds),
@@ -188,7 +206,9 @@ class Run:
         height = state.spikes.see(loss)
         if height is not None:
             state.spiked += 1
-            self.records.event(step, "spike", loss=loss, sigmas=round(height, 2), documents=documents(batches))
+            self.records.event(
+                step, "spike", loss=loss, sigmas=round(height, 2), documents=documents(batches)
+            )
 
     def _validate(self) -> dict[str, float]:
         """Call the validation function on the (averaged) weights; note the best and the gap to the training loss."""

@@ -44,7 +44,9 @@ class Saver:
         is_best = rule.keep_best > 0 and state.best_step == state.step
         return now >= self._not_before and (by_steps or by_time or is_best or self._failures > 0)
 
-    def save(self, state: TrainState, identity: dict[str, Any], records: Records, *, must: bool = False) -> None:
+    def save(
+        self, state: TrainState, identity: dict[str, Any], records: Records, *, must: bool = False
+    ) -> None:
         """Write a checkpoint of `state`. A failure is told and tried again, unless it `must` be or has failed too often.
 
         Raises:
@@ -55,11 +57,15 @@ class Saver:
         began = time.monotonic()
         records.make_durable()
         try:
-            self.checkpoints.save(state.step, tensors=state.tensors(), state={**state.plain(), "identity": identity})
+            self.checkpoints.save(
+                state.step, tensors=state.tensors(), state={**state.plain(), "identity": identity}
+            )
         except OrreryError as error:
             self._failures += 1
             if must or self._failures >= TRIES:
-                raise OrreryError(f"no checkpoint could be saved after step {state.step:,}: {error} ({self.kept()})") from error
+                raise OrreryError(
+                    f"no checkpoint could be saved after step {state.step:,}: {error} ({self.kept()})"
+                ) from error
             self._not_before = time.monotonic() + WAIT_S * 2**self._failures
             say = f"{error}; training goes on and will try again"
             records.event(state.step - 1, "save failed", message=str(error), say=say)
@@ -69,4 +75,8 @@ class Saver:
 
     def kept(self) -> str:
         """What a person can go back to, in words."""
-        return "nothing was saved yet" if self.saved_step is None else f"the checkpoint after step {self.saved_step:,} is good"
+        return (
+            "nothing was saved yet"
+            if self.saved_step is None
+            else f"the checkpoint after step {self.saved_step:,} is good"
+        )

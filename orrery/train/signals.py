@@ -7,7 +7,9 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if name in signal.Signals.__members__)
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if name in signal.Signals.__members__
+)
 """SIGUSR1 is how batch systems announce that time is nearly up."""
 
 
@@ -16,7 +18,9 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, step: int, total: int) -> None:
         self.step, self.total = step, total
-        super().__init__(f"stopped after step {step:,} of {total:,}, which is saved; the same command goes on from there")
+        super().__init__(
+            f"stopped after step {step:,} of {total:,}, which is saved; the same command goes on from there"
+        )
 
 
 class StopRequest:
@@ -31,7 +35,9 @@ class StopRequest:
             self._before = {number: signal.signal(number, self._first) for number in SIGNALS}
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._restore()
 
     def _first(self, number: int, frame: FrameType | None) -> None:

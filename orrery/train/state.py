@@ -85,7 +85,9 @@ class TrainState:
     @property
     def metric(self) -> float | None:
         """What this state is worth: its validation, if it was validated and that is a number."""
-        known = self.validated_at == self.step and self.validation is not None and math.isfinite(self.validation)
+        known = (
+            self.validated_at == self.step and self.validation is not None and math.isfinite(self.validation)
+        )
         return self.validation if known else None
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
@@ -140,7 +142,9 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
     seen: set[tuple[Any, ...]] = set()
     found = {}
     for name, tensor in model.state_dict().items():
-        place = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else (name,)
+        place = (
+            (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else (name,)
+        )
         if place not in seen:
             seen.add(place)
             found[name] = tensor
@@ -155,7 +159,9 @@ def load_model_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
         OrreryError: names or shapes differ.
     """
     own = model_tensors(model)
-    wrong = own.keys() ^ tensors.keys() | {k for k in own.keys() & tensors.keys() if own[k].shape != tensors[k].shape}
+    wrong = own.keys() ^ tensors.keys() | {
+        k for k in own.keys() & tensors.keys() if own[k].shape != tensors[k].shape
+    }
     if wrong:
         raise OrreryError(f"the checkpoint is of another model: {', '.join(sorted(wrong)[:5])} differ")
     for name, tensor in own.items():

@@ -106,13 +106,17 @@ class Totals:
         for layer, load in ctx.recorded.get("expert_load", []):
             self.loads[layer] = self.loads[layer] + load if layer in self.loads else load
         for layer, logits in ctx.largest.items() if isinstance(ctx, WatchLogits) else ():
-            self.largest[layer] = torch.maximum(self.largest[layer], logits) if layer in self.largest else logits
+            self.largest[layer] = (
+                torch.maximum(self.largest[layer], logits) if layer in self.largest else logits
+            )
 
     def over(self, world: World, **numbers: float) -> dict[str, float]:
         """All sums, and `numbers` beside them, summed over ranks: one exchange, one wait."""
         device = self.sums["loss"].device
         own = [value.detach().double() for value in self.sums.values()]
-        vector = torch.stack([*own, *torch.tensor(list(numbers.values()), dtype=torch.float64, device=device)])
+        vector = torch.stack(
+            [*own, *torch.tensor(list(numbers.values()), dtype=torch.float64, device=device)]
+        )
         return dict(zip([*self.sums, *numbers], world.sum(vector).tolist(), strict=True))
 
 
@@ -156,7 +160,9 @@ def seed_everything(device: torch.device, seed: int, *parts: int | str) -> None:
     """Set the global generators of torch, Python and numpy to a point that (seed, parts) names."""
     place = key(seed, *parts)
     if device.type == "cpu":
-        torch.default_generator.manual_seed(place)  # torch.manual_seed takes 0.3 ms to ask after every other device
+        torch.default_generator.manual_seed(
+            place
+        )  # torch.manual_seed takes 0.3 ms to ask after every other device
     else:
         torch.manual_seed(place)
     random.seed(place)
@@ -186,14 +192,22 @@ def forward_backward(setup: Setup, batches: Sequence[Batch], step: int, scaler: 
         if _clips_logits(cfg):
             ctx = WatchLogits(ctx)
         with setup.precision.autocast():
-            loss = compute(cfg.objective, setup.model, batch, ctx, label_smoothing=cfg.label_smoothing, z_loss=cfg.z_loss)
+            loss = compute(
+                cfg.objective, setup.model, batch, ctx, label_smoothing=cfg.label_smoothing, z_loss=cfg.z_loss
+            )
         totals.add({"loss": loss.sum.detach(), "weight": loss.weight, **loss.stats}, ctx)
         scaler.scale(loss.sum).backward()
     return totals
 
 
 def update(
-    setup: Setup, optimizer: JointOptimizer, scaler: LossScaler, totals: Totals, *, tokens: int, stop: bool = False
+    setup: Setup,
+    optimizer: JointOptimizer,
+    scaler: LossScaler,
+    totals: Totals,
+    *,
+    tokens: int,
+    stop: bool = False,
 ) -> Outcome:
     """Divide the gradients by the step's weight, clip them, and take the optimiser's step.
 
@@ -221,8 +235,9 @@ def update(
     for layer, load in totals.loads.items():
         if isinstance(layer, MoE) and layer.cfg.bias_update:
             layer.update_bias(world.sum(load))
-    if totals.largest:
-        qk_clip({layer: world.max(logits) for layer, logits in totals.largest.items()}, tau=cfg.optimizer.qk_clip)
+    if isinstance(cfg.optimizer, Muon) and cfg.optimizer.qk_clip is not None:
+        largest = {layer: world.max(logits) for layer, logits in totals.largest.items()}
+        qk_clip(largest, tau=cfg.optimizer.qk_clip)
     return Outcome(sums, norm, stop=stop)
 
 

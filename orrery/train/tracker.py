@@ -71,7 +71,9 @@ class Tracker:
             backend.finish()
         except Exception as error:  # whatever a tracker raises, the training goes on
             self.error = f"{type(error).__name__}: {error}"
-            self._say(f"the tracker stopped ({self.error}); training goes on and metrics.jsonl has everything")
+            self._say(
+                f"the tracker stopped ({self.error}); training goes on and metrics.jsonl has everything"
+            )
 
 
 class Trackio:
@@ -81,7 +83,9 @@ class Trackio:
         import trackio
 
         self._trackio = trackio
-        with contextlib.redirect_stdout(sys.stderr):  # it greets on stdout, which belongs to the command's result
+        with contextlib.redirect_stdout(
+            sys.stderr
+        ):  # it greets on stdout, which belongs to the command's result
             self._run = trackio.init(
                 project=project, name=name, config=config, resume="allow", embed=False,
                 auto_log_cpu=False, auto_log_gpu=False,
@@ -97,7 +101,9 @@ class Trackio:
             self._run.finish()
 
 
-def trackio_tracker(*, project: str, name: str, config: dict[str, Any], say: Callable[[str], None]) -> Tracker:
+def trackio_tracker(
+    *, project: str, name: str, config: dict[str, Any], say: Callable[[str], None]
+) -> Tracker:
     """A tracker to trackio.
 
     Raises:

@@ -48,7 +48,9 @@ def test_command_parses_and_its_settings_exist(where: str, line: str) -> None:
         verb, arguments = arguments[0], arguments[1:]
     if hasattr(command, "commands"):
         return
-    words = [argument.replace("MODEL", "README.md").replace("YOUR_FILE", "README.md") for argument in arguments]
+    words = [
+        argument.replace("MODEL", "README.md").replace("YOUR_FILE", "README.md") for argument in arguments
+    ]
     context = command.make_context(verb, words)
     settings = context.params.get("overrides") or []
     if settings:
@@ -66,7 +68,12 @@ def test_the_python_of_the_readme_runs(small_run: Path) -> None:
     out = io.StringIO()
     for block in blocks:
         with contextlib.redirect_stdout(out):
-            exec(block.replace('"runs/quickstart"', repr(str(small_run))).replace("max_tokens=64", "max_tokens=4"), {})
+            exec(
+                block.replace('"runs/quickstart"', repr(str(small_run))).replace(
+                    "max_tokens=64", "max_tokens=4"
+                ),
+                {},
+            )
     assert "torch.Size([3," in out.getvalue()
 
 

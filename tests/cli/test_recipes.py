@@ -52,4 +52,11 @@ def settings(data: dict[str, Any]) -> list[str]:
     if data["kind"] != "train":
         return []
     heads = ["model.n_kv_heads=1"] if "n_kv_heads" in data["model"] else []
-    return [*TINY, *heads, "loop.minutes=null", "loop.steps=3", "loop.validate_every=null", "loop.sample_every=null"]
+    return [
+        *TINY,
+        *heads,
+        "loop.minutes=null",
+        "loop.steps=3",
+        "loop.validate_every=null",
+        "loop.sample_every=null",
+    ]

@@ -100,7 +100,11 @@ def test_parquet_without_its_package_names_the_extra(tmp_path: Path, monkeypatch
         ("a.txt", "text".encode("utf-16"), "UTF-16"),
         ("a.txt.gz", b"not gzip", "damaged or not a gzip"),
         ("a.txt.gz", gzip.compress(b"x" * 1000, mtime=0)[:-9], "damaged or not a gzip"),
-        ("a.txt.gz", gzip.compress(bytes(range(1, 128)) * 9, mtime=0)[:20] + b"\xff" * 30, "damaged or not a gzip"),
+        (
+            "a.txt.gz",
+            gzip.compress(bytes(range(1, 128)) * 9, mtime=0)[:20] + b"\xff" * 30,
+            "damaged or not a gzip",
+        ),
         ("a.jsonl", b'{"text": "a"}\n{"text": "b"\n', r"a\.jsonl', line 2: not a line of JSON"),
         ("a.jsonl", b"[1]\n", "line 1: a JSON object"),
         ("a.jsonl", b'{"text": "\xff"}\n', "line 1: not UTF-8"),

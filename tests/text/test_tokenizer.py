@@ -259,6 +259,15 @@ def test_what_is_no_text_is_refused_with_the_place(tokenizer: Tokenizer) -> None
             tokenizer.encode_batch(["fine", bad])  # type: ignore[list-item]
 
 
+@pytest.mark.parametrize(
+    "run", ["^" * 100_000, "a" * 300_000, "\u0301" * 50_000, " " * 100_000, "1" * 100_000]
+)
+def test_long_runs_cost_no_more_than_their_length(tokenizer: Tokenizer, run: str) -> None:
+    ids = tokenizer.encode(run)
+    assert len(ids) <= len(run.encode()) + 1
+    assert tokenizer.encode_batch([run])[0].tolist() == ids
+
+
 # --- files
 
 

@@ -145,6 +145,8 @@ def test_rare_pairs_are_not_merged(corpus: list[str]) -> None:
     ("settings", "message"),
     [
         ({"vocab_size": 100}, "vocab_size=100 is too small"),
+        ({"kind": "bp"}, "'kind'"),
+        ({"normalizer": ("nfx",)}, "'normalizer.0'"),
         ({"pattern": "gtp4"}, "Did you mean 'gpt4'"),
         ({"pattern": "(a+)+$"}, "repeats a group that repeats itself"),
         ({"pattern": "(((("}, "no regular expression"),

@@ -27,13 +27,19 @@ class Forge:
 
     def __enter__(self) -> Self:
         root = str(HERE.parents[1])
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+        env = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        }
         self._process = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
         )
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.kill()  # it holds nothing, and an orderly end of torch takes seconds
         self._process.wait(30)
@@ -63,7 +69,9 @@ def serve() -> None:
     """The loop of the process: fork or wait."""
     import training_run
 
-    with tempfile.TemporaryDirectory() as folder:  # whatever is imported or measured once is inherited by the children
+    with (
+        tempfile.TemporaryDirectory() as folder
+    ):  # whatever is imported or measured once is inherited by the children
         training_run.child({"out": f"{folder}/warm", "config": {"steps": 2}})
     for line in sys.stdin:
         message = json.loads(line)

@@ -76,7 +76,13 @@ def test_a_warmup_longer_than_the_run_is_said_at_once() -> None:
 
 def test_the_total_is_shortened_once_and_as_late_as_can_be() -> None:
     """A machine that becomes half as fast after 100 of 1000 steps: decay begins when it must, every rate taken stays."""
-    cfg = TrainConfig(minutes=100 / 60, schedule=WSD(warmup=10, decay=0.2), checkpoint=NO_SAVES, validate_every=None, sample_every=None)
+    cfg = TrainConfig(
+        minutes=100 / 60,
+        schedule=WSD(warmup=10, decay=0.2),
+        checkpoint=NO_SAVES,
+        validate_every=None,
+        sample_every=None,
+    )
     total, elapsed, changes, rates = 1000, 0.0, [], []
     step = 0
     while step < total:
@@ -89,7 +95,7 @@ def test_the_total_is_shortened_once_and_as_late_as_can_be() -> None:
         elapsed += seconds
         step += 1
     assert len(changes) == 1
-    (at, new), = changes
+    ((at, new),) = changes
     assert elapsed <= 100 and elapsed > 98
     assert rates[10 : at + 1] == [1.0] * (at - 9)  # constant until then
     assert rates[at + 1 :] == sorted(rates[at + 1 :], reverse=True) and rates[-1] < 0.02

@@ -134,7 +134,9 @@ class Full(files.FileOps):
         self.left -= 1
         if self.left < 0:
             super().write(path, data[: len(data) // 2])
-            raise OSError(self.code, "No space left on device" if self.code == errno.ENOSPC else "Read-only file system")
+            raise OSError(
+                self.code, "No space left on device" if self.code == errno.ENOSPC else "Read-only file system"
+            )
         super().write(path, data)
 
 

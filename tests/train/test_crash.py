@@ -55,6 +55,8 @@ def test_a_crash_at_each_file_operation_of_a_run(forge: Forge, tmp_path: Path) -
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["dense", "moe"])
 @pytest.mark.parametrize("halfway", [False, True])
-def test_a_crash_at_every_file_operation_of_a_run(forge: Forge, tmp_path: Path, model: str, halfway: bool) -> None:
+def test_a_crash_at_every_file_operation_of_a_run(
+    forge: Forge, tmp_path: Path, model: str, halfway: bool
+) -> None:
     """TR-02, TR-23: at every single one."""
     assert crash_everywhere(forge, tmp_path, halfway=halfway, model=model) >= 40

@@ -43,7 +43,9 @@ def test_what_is_no_number_is_null(tmp_path: Path) -> None:
 
 def test_lines_of_steps_to_be_done_again_are_dropped(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
-    path.write_text("".join(json.dumps({"step": step}) + "\n" for step in range(6)) + "\x00\x00\n" + '{"step": 6, "lo')
+    path.write_text(
+        "".join(json.dumps({"step": step}) + "\n" for step in range(6)) + "\x00\x00\n" + '{"step": 6, "lo'
+    )
     Journal(path, resume_at=4).close()
     assert path.read_text() == "".join(json.dumps({"step": step}) + "\n" for step in range(4))
 

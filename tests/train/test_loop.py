@@ -42,14 +42,20 @@ def lines(out: Path, name: str = "metrics") -> list[dict[str, Any]]:
 
 
 def test_it_learns_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cfg = config(steps=150, optimizer=AdamW(lr=1e-2), sample_every=0.5, checkpoint=CheckpointConfig(every_seconds=None))
+    cfg = config(
+        steps=150, optimizer=AdamW(lr=1e-2), sample_every=0.5, checkpoint=CheckpointConfig(every_seconds=None)
+    )
     result = go(tmp_path, cfg, model=STILL, loader=TinyLoader(rows=8))
     metrics = lines(tmp_path)
     assert [line["step"] for line in metrics] == list(range(150))
     assert metrics[0]["loss"] > 4 and result.loss is not None and result.loss < 2.5
     assert result.validation == metrics[-1]["validation"] < 3
     assert [line["lr"] for line in metrics] == [1e-2 * lr_at(cfg.schedule, step, 150) for step in range(150)]
-    assert metrics[-1]["tokens"] == result.tokens == sum(len(TinyLoader(rows=8).batch(step)) for step in range(150))
+    assert (
+        metrics[-1]["tokens"]
+        == result.tokens
+        == sum(len(TinyLoader(rows=8).batch(step)) for step in range(150))
+    )
     assert all(line["tokens_per_s"] > 0 and 0 < line["mfu"] < 1 and line["grad_norm"] > 0 for line in metrics)
     assert [line["seconds"] for line in metrics] == sorted(line["seconds"] for line in metrics)
     assert [line["step"] for line in lines(tmp_path, "samples")] == [75, 150]
@@ -74,10 +80,14 @@ def test_activation_checkpointing_changes_no_bit(tmp_path: Path) -> None:
         assert trace(plain) == trace(less)
 
 
-@pytest.mark.parametrize("position", [{"kind": "t5"}, {"kind": "alibi"}, {"kind": "learned", "max_positions": 16}])
+@pytest.mark.parametrize(
+    "position", [{"kind": "t5"}, {"kind": "alibi"}, {"kind": "learned", "max_positions": 16}]
+)
 def test_activation_checkpointing_with_shared_positions(tmp_path: Path, position: dict[str, Any]) -> None:
     """Masks and biases are made by the first block and used by all; recomputing a block must not stumble over that."""
-    model = resolve(DecoderConfig, {"vocab_size": 61, "d_model": 16, "n_layers": 2, "n_heads": 2, "position": position})
+    model = resolve(
+        DecoderConfig, {"vocab_size": 61, "d_model": 16, "n_layers": 2, "n_heads": 2, "position": position}
+    )
     go(tmp_path / "plain", config(steps=4), model=model)
     go(tmp_path / "less", config(steps=4, activation_checkpointing=True), model=model)
     for a, b in zip(lines(tmp_path / "plain"), lines(tmp_path / "less"), strict=True):
@@ -142,7 +152,13 @@ def test_the_average_by_hand(tmp_path: Path) -> None:
     def sample(shown: Decoder, step: int) -> str:
         return ""
 
-    cfg = config(steps=3, ema=0.75, sample_every=None, validate_every=None, checkpoint=CheckpointConfig(every_steps=1, keep_last=9))
+    cfg = config(
+        steps=3,
+        ema=0.75,
+        sample_every=None,
+        validate_every=None,
+        checkpoint=CheckpointConfig(every_steps=1, keep_last=9),
+    )
     train(cfg, model=model, loader=TinyLoader(), out=tmp_path, sample=sample)
     for step in (1, 2, 3):
         weights.append(Checkpoints(tmp_path / "checkpoints").load(step).tensors["model"]["embed.weight"])
@@ -158,7 +174,12 @@ def test_early_stopping_goes_back_to_the_best(tmp_path: Path) -> None:
     assert (result.stopped_early, result.steps, result.best, result.best_step) == (True, 24, 3.0, 12)
     best = Checkpoints(tmp_path / "checkpoints").load(12).tensors["model"]
     assert all(torch.equal(value, best[name]) for name, value in model_tensors(model).items())
-    assert lines(tmp_path, "events")[-1] == {"step": 23, "event": "stopped early", "best": 3.0, "best_step": 12}
+    assert lines(tmp_path, "events")[-1] == {
+        "step": 23,
+        "event": "stopped early",
+        "best": 3.0,
+        "best_step": 12,
+    }
     again = train(cfg, model=Decoder(DENSE), loader=TinyLoader(), out=tmp_path, validation=lambda _: math.nan)
     assert again.stopped_early and again.steps == 24
 
@@ -195,7 +216,9 @@ def test_callbacks_have_no_say_in_the_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad_steps", [{0}, {6}, {4, 5, 9}])
-def test_non_finite_steps_are_skipped_counted_and_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad_steps: set[int]) -> None:
+def test_non_finite_steps_are_skipped_counted_and_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad_steps: set[int]
+) -> None:
     """TR-12: on the first step, on the step that is saved (7 steps done), several."""
     current: dict[str, int] = {}
     compute, seed = step_module.compute, step_module.seed_everything
@@ -216,14 +239,18 @@ def test_non_finite_steps_are_skipped_counted_and_logged(tmp_path: Path, monkeyp
     assert result.skipped == len(bad_steps) and result.steps == 12
     assert [line["step"] for line in metrics if "skipped" in line] == sorted(bad_steps)
     events = lines(tmp_path, "events")
-    assert [(e["step"], e["event"], e["why"]) for e in events] == [(s, "skipped", "non-finite loss") for s in sorted(bad_steps)]
+    assert [(e["step"], e["event"], e["why"]) for e in events] == [
+        (s, "skipped", "non-finite loss") for s in sorted(bad_steps)
+    ]
     for event in events:
         pieces = TinyLoader().batch(event["step"]).pieces
         assert event["documents"] == [[0, piece.document, 0, piece.length] for piece in pieces]
     saved = Checkpoints(tmp_path / "checkpoints").load(12)
     assert saved.state["ema_updates"] == len(saved.state["spikes"]["values"]) == 12 - len(bad_steps)
     assert all(torch.isfinite(t).all() for group in saved.tensors.values() for t in group.values())
-    json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[min(bad_steps)], parse_constant=_no_constants)
+    json.loads(
+        (tmp_path / "metrics.jsonl").read_text().splitlines()[min(bad_steps)], parse_constant=_no_constants
+    )
 
 
 def _no_constants(text: str) -> None:
@@ -232,8 +259,14 @@ def _no_constants(text: str) -> None:
 
 def test_too_many_skips_in_a_row_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compute = step_module.compute
-    monkeypatch.setattr(step_module, "compute", lambda *a, **k: Loss((loss := compute(*a, **k)).sum * math.inf, loss.weight, loss.stats))
-    with pytest.raises(OrreryError, match=r"4 steps in a row had to be skipped, the last one step 3 \(non-finite loss\)"):
+    monkeypatch.setattr(
+        step_module,
+        "compute",
+        lambda *a, **k: Loss((loss := compute(*a, **k)).sum * math.inf, loss.weight, loss.stats),
+    )
+    with pytest.raises(
+        OrreryError, match=r"4 steps in a row had to be skipped, the last one step 3 \(non-finite loss\)"
+    ):
         go(tmp_path, config(max_skips=4))
 
 
@@ -283,7 +316,11 @@ def test_a_save_that_fails_is_told_and_tried_again(
         return weights_sha(model)
 
     saves = CheckpointConfig(every_steps=7, keep_last=9)
-    go(tmp_path / "sick", config(steps=30, validate_every=None, sample_every=1, checkpoint=saves), sample=sample)
+    go(
+        tmp_path / "sick",
+        config(steps=30, validate_every=None, sample_every=1, checkpoint=saves),
+        sample=sample,
+    )
     assert disk.refused == 3  # after steps 7, 8 and 9: a failed save does not wait for the next regular one
     assert Checkpoints(tmp_path / "sick" / "checkpoints").steps() == [10, 14, 21, 28, 30]
     said = " ".join(capsys.readouterr().err.split())
@@ -297,13 +334,18 @@ def weights(out: Path, step: int) -> str:
     return sha(*(tensors[name] for name in sorted(tensors)))
 
 
-def test_a_disk_that_stays_full_ends_the_run_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_stays_full_ends_the_run_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """TR-03: after five tries; the checkpoint before is intact."""
     go(tmp_path, config(steps=7, validate_every=None))
     shutil.rmtree(tmp_path / "checkpoints")
     monkeypatch.setattr(files, "ops", Sick())
     monkeypatch.setattr(saving, "WAIT_S", 0.0)
-    with pytest.raises(OrreryError, match=r"no checkpoint could be saved after step 11: .*No space left .*nothing was saved yet"):
+    with pytest.raises(
+        OrreryError,
+        match=r"no checkpoint could be saved after step 11: .*No space left .*nothing was saved yet",
+    ):
         go(tmp_path, config(steps=40, validate_every=None))
 
 
@@ -321,9 +363,14 @@ def test_two_trainers_on_one_folder(tmp_path: Path) -> None:
 
 def test_memory_that_runs_out_is_a_sentence_and_the_checkpoint_is_good(forge: Forge, tmp_path: Path) -> None:
     """TR-26: the address space is limited in the middle of a run."""
-    assert forge.run({"do": "little memory", "out": str(tmp_path / "run"), "answer": str(tmp_path / "answer")}) == 0
+    assert (
+        forge.run({"do": "little memory", "out": str(tmp_path / "run"), "answer": str(tmp_path / "answer")})
+        == 0
+    )
     sentence = (tmp_path / "answer").read_text()
-    assert sentence.startswith("not enough memory in step 9 (the checkpoint after step 7 is good); use fewer rows")
+    assert sentence.startswith(
+        "not enough memory in step 9 (the checkpoint after step 7 is good); use fewer rows"
+    )
     newest = Checkpoints(tmp_path / "run" / "checkpoints").newest()
     assert newest is not None and newest.state["step"] == 7
 
@@ -363,7 +410,10 @@ def test_log_every(tmp_path: Path) -> None:
         ({}, "either 'steps' or 'minutes'"),
         ({"steps": 5, "minutes": 1}, "either 'steps' or 'minutes'"),
         ({"steps": 5, "clip_value": 1.0}, "two ways to clip"),
-        ({"steps": 5, "early_stop": {}, "checkpoint": {"keep_best": 0}}, "'early_stop' goes back to the best"),
+        (
+            {"steps": 5, "early_stop": {}, "checkpoint": {"keep_best": 0}},
+            "'early_stop' goes back to the best",
+        ),
         ({"steps": 0}, "'steps'"),
         ({"steps": 5, "validate_every": 1.5}, "'validate_every"),
         ({"steps": 5, "optimizer": {"kind": "muun"}}, "Did you mean 'muon'"),

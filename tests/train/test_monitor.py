@@ -54,7 +54,9 @@ def test_no_false_alarm_in_ten_thousand_clean_steps(seed: int) -> None:
     noise = random.Random(seed)
     monitor = SpikeMonitor()
     for step in range(10_000):
-        drift = 8 * math.exp(-step / 1500) if step < 8000 else 8 * math.exp(-8000 / 1500) + (step - 8000) * 1e-4
+        drift = (
+            8 * math.exp(-step / 1500) if step < 8000 else 8 * math.exp(-8000 / 1500) + (step - 8000) * 1e-4
+        )
         assert monitor.see(3 + drift + noise.gauss(0, 0.1)) is None
 
 
@@ -97,7 +99,9 @@ def test_skips_in_a_row_end_the_run() -> None:
 
 def test_flops_by_hand() -> None:
     """d 8, 2 layers, 2 heads of 4, one kv head, gated MLP of 12, vocabulary 20; norms count as weights."""
-    cfg = DecoderConfig(vocab_size=20, d_model=8, n_layers=2, n_heads=2, n_kv_heads=1, feed_forward=Mlp(d_ff=12))
+    cfg = DecoderConfig(
+        vocab_size=20, d_model=8, n_layers=2, n_heads=2, n_kv_heads=1, feed_forward=Mlp(d_ff=12)
+    )
     layer = 8 * 8 + 2 * 8 * 4 + 8 * 8 + 3 * 8 * 12 + 2 * 8
     used = Utilisation(cfg, peak=1e6)
     assert used.per_token == 6 * (2 * layer + 8)
@@ -117,7 +121,9 @@ def test_flops_count_only_chosen_experts() -> None:
 
 def test_multi_token_modules_and_their_heads_count() -> None:
     plain = Utilisation(DecoderConfig(vocab_size=20, d_model=8, n_layers=1, n_heads=2), peak=1.0)
-    deeper = Utilisation(DecoderConfig(vocab_size=20, d_model=8, n_layers=1, n_heads=2, mtp_heads=1), peak=1.0)
+    deeper = Utilisation(
+        DecoderConfig(vocab_size=20, d_model=8, n_layers=1, n_heads=2, mtp_heads=1), peak=1.0
+    )
     assert deeper.per_loss == 2 * plain.per_loss
     assert deeper.per_token > 2 * plain.per_token - 6 * 8  # one block more, and what joins the two inputs
 

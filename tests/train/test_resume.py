@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,11 @@ import pytest
 from forge import Forge
 from training_run import DENSE, MOE, TinyLoader, config, drawn, go, held_out_loss, trace, weights_sha
 
+from orrery.data.clean import CleanConfig
+from orrery.data.loader import Loader, LoaderConfig
+from orrery.data.prepare import PrepareConfig, prepare
+from orrery.data.shard import Shards
+from orrery.data.source import FilesSource
 from orrery.kit.errors import OrreryError
 from orrery.train.checkpoint import Checkpoints
 from orrery.train.config import CheckpointConfig, TrainConfig
@@ -41,7 +46,9 @@ class Bell(TinyLoader):
         return super().batch(step, micro)
 
 
-def broken(out: Path, cfg: TrainConfig, stops: tuple[int, ...], *, model: Any = DENSE, **loader: Any) -> TrainResult:
+def broken(
+    out: Path, cfg: TrainConfig, stops: tuple[int, ...], *, model: Any = DENSE, **loader: Any
+) -> TrainResult:
     """Run with an interruption in each of the steps `stops`, then to the end."""
     for step in stops:
         with pytest.raises(Interrupted) as caught:
@@ -61,7 +68,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "rmsprop": {"optimizer": optim.RMSprop(momentum=0.5)},
     "adagrad": {"optimizer": optim.Adagrad()},
     "average, smoothing, z-loss": {"ema": 0.9, "label_smoothing": 0.1, "z_loss": 1e-3},
-    "early stopping": {"early_stop": EarlyStop(patience=2, min_delta=0.2), "validate_every": 4, "optimizer": optim.AdamW(lr=2e-2)},
+    "early stopping": {
+        "early_stop": EarlyStop(patience=2, min_delta=0.2),
+        "validate_every": 4,
+        "optimizer": optim.AdamW(lr=2e-2),
+    },
     "activation checkpointing": {"activation_checkpointing": True},
 }
 
@@ -73,7 +84,12 @@ def test_three_interruptions_leave_no_trace(tmp_path: Path, name: str) -> None:
     parts = broken(tmp_path / "parts", cfg, (4, 9, 17))
     expected = trace(tmp_path / "whole") if not whole.stopped_early else None
     assert (parts.resumed_from, whole.resumed_from) == (18, None)
-    assert (parts.loss, parts.best, parts.best_step, parts.steps) == (whole.loss, whole.best, whole.best_step, whole.steps)
+    assert (parts.loss, parts.best, parts.best_step, parts.steps) == (
+        whole.loss,
+        whole.best,
+        whole.best_step,
+        whole.steps,
+    )
     assert trace(tmp_path / "parts") == (expected or trace(tmp_path / "whole"))
     if name == "early stopping":
         assert whole.stopped_early and 18 < whole.steps < 40
@@ -125,7 +141,12 @@ def test_other_micro_batches_same_rows(tmp_path: Path) -> None:
     go(tmp_path / "whole", cfg, model=still, loader=TinyLoader(rows=4, micro_batches=1))
     with pytest.raises(Interrupted):
         go(tmp_path / "parts", cfg, model=still, loader=Bell(rows=4, micro_batches=1, at=(4, 0)))
-    go(tmp_path / "parts", cfg, model=still, loader=TinyLoader(rows=2, micro_batches=2, witness=tmp_path / "w"))
+    go(
+        tmp_path / "parts",
+        cfg,
+        model=still,
+        loader=TinyLoader(rows=2, micro_batches=2, witness=tmp_path / "w"),
+    )
     assert [n for line in read_journal(tmp_path / "w") for n in line["documents"]] == list(range(20, 40))
 
 
@@ -133,7 +154,9 @@ def test_other_micro_batches_same_rows(tmp_path: Path) -> None:
 def test_signals_save_and_say_how_to_go_on(tmp_path: Path, number: int) -> None:
     """TR-05."""
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted, match="stopped after step 3 of 40, which is saved; the same command goes on"):
+    with pytest.raises(
+        Interrupted, match="stopped after step 3 of 40, which is saved; the same command goes on"
+    ):
         go(tmp_path / "run", loader=Bell(at=(2, 0), number=number))
     assert signal.getsignal(number) == before
     assert issubclass(Interrupted, KeyboardInterrupt)
@@ -177,7 +200,9 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, capsys: pytest.Capt
     newest.write_bytes(data)
     assert go(tmp_path / "parts").resumed_from == 21
     said = " ".join(capsys.readouterr().err.split())
-    assert "step-00000024/model.safetensors' is not what was written" in said and "going on from step 21" in said
+    assert (
+        "step-00000024/model.safetensors' is not what was written" in said and "going on from step 21" in said
+    )
     assert trace(tmp_path / "whole") == trace(tmp_path / "parts")
 
 
@@ -186,7 +211,9 @@ def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
     out = tmp_path / "run"
     with pytest.raises(Interrupted):
         go(out, loader=Bell(at=(2, 0)))
-    with pytest.raises(OrreryError, match=r"other settings \(optimizer\.lr: 0\.003 -> 0\.004; steps: 40 -> 50\)"):
+    with pytest.raises(
+        OrreryError, match=r"other settings \(optimizer\.lr: 0\.003 -> 0\.004; steps: 40 -> 50\)"
+    ):
         go(out, config(optimizer=optim.AdamW(lr=4e-3), steps=50))
     with pytest.raises(OrreryError, match=r"model\.feed_forward\.d_ff"):
         go(out, model=MOE)
@@ -201,12 +228,16 @@ def test_settings_that_change_no_bit_may_change(tmp_path: Path) -> None:
     go(tmp_path / "whole")
     with pytest.raises(Interrupted):
         go(tmp_path / "parts", loader=Bell(at=(12, 0)))
-    other = config(checkpoint=CheckpointConfig(every_steps=3, keep_last=5), activation_checkpointing=True, max_skips=3)
+    other = config(
+        checkpoint=CheckpointConfig(every_steps=3, keep_last=5), activation_checkpointing=True, max_skips=3
+    )
     assert go(tmp_path / "parts", other).resumed_from == 13
     assert trace(tmp_path / "whole") == trace(tmp_path / "parts")
 
 
-def test_code_and_thread_changes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_code_and_thread_changes_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(Interrupted):
         go(tmp_path / "run", loader=Bell(at=(2, 0)))
     monkeypatch.setattr("orrery.train.state.code_hash", lambda: "other")
@@ -232,9 +263,14 @@ LOST: dict[str, Callable[[TrainState], None]] = {
 
 
 @pytest.mark.parametrize("lost", LOST)
-def test_the_comparison_sees_every_part_that_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str) -> None:
+def test_the_comparison_sees_every_part_that_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
     cfg = config(steps=20, ema=0.9, early_stop=EarlyStop(patience=9, min_delta=1.0), validate_every=5)
-    worse: Any = {"model": MOE, "validation": lambda model: -held_out_loss(model)}  # so that the best is not the newest
+    worse: Any = {
+        "model": MOE,
+        "validation": lambda model: -held_out_loss(model),
+    }  # so that the best is not the newest
     go(tmp_path / "whole", cfg, **worse)
     with pytest.raises(Interrupted):
         go(tmp_path / "parts", cfg, loader=Bell(at=(11, 0)), **worse)
@@ -301,3 +337,65 @@ def test_kill_minus_nine_at_random_moments(forge: Forge, tmp_path: Path, model: 
 @pytest.mark.parametrize("model", ["dense", "moe"])
 def test_kill_minus_nine_at_many_random_moments(forge: Forge, tmp_path: Path, model: str) -> None:
     assert kill_at_random(forge, tmp_path, kills=60, model=model, seed=7) == 60
+
+
+class Bytes:
+    """A tokenizer of 61 ids: what a loader of real shards needs."""
+
+    fingerprint, vocab_size, bos_id, eos_id = "bytes", 61, None, 60
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[byte % 60 for byte in text.encode()] for text in texts]
+
+
+def prepared(folder: Path, *, documents: int = 30, salt: str = "") -> Shards:
+    """A shard set of small documents, none held out but one or two."""
+    (folder / "texts").mkdir(parents=True)
+    for n in range(documents):
+        words = " ".join(f"{salt}word{n}x{k}" for k in range(5 + n % 7))
+        (folder / "texts" / f"{n:03}.txt").write_text(f"Document {n} says: {words}.\n")
+    source = FilesSource(paths=(str(folder / "texts"),))
+    made = prepare(PrepareConfig(source=source, clean=CleanConfig(min_chars=1)), Bytes(), folder / "data")
+    return Shards(made.folder, "train")
+
+
+class RealBell(Loader):
+    """The real loader, with a signal to this process in step `at`."""
+
+    at = -1
+
+    def batch(self, step: int, micro: int = 0) -> Any:
+        if step == self.at and micro == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().batch(step, micro)
+
+
+def test_real_shards_three_interruptions_within_an_epoch(tmp_path: Path) -> None:
+    """TR-06 with the real loader: every target of the epoch is learnt from once, and the end is bitwise the same."""
+    shards = prepared(tmp_path)
+    loader = Loader(shards, LoaderConfig(context=32, rows=2, micro_batches=2))
+    epoch = int(loader.steps_per_epoch)
+    assert epoch >= 10
+    cfg = config(steps=epoch)
+    go(tmp_path / "whole", cfg, loader=loader)
+    for at in (2, epoch // 2, epoch - 3):
+        bell = RealBell(shards, loader.config)
+        bell.at = at
+        with pytest.raises(Interrupted):
+            go(tmp_path / "parts", cfg, loader=bell)
+    go(tmp_path / "parts", cfg, loader=Loader(Shards(shards.folder, "train"), loader.config))
+    assert trace(tmp_path / "whole") == trace(tmp_path / "parts")
+    learnt = [
+        (o.id, at) for step in range(epoch) for o in loader.lineage(step) for at in range(o.start, o.stop)
+    ]
+    assert len(learnt) == len(set(learnt)) > 0.8 * shards.n_tokens
+
+
+def test_data_that_was_prepared_anew_is_refused(tmp_path: Path) -> None:
+    """TR-18 with real shards."""
+    bell = RealBell(prepared(tmp_path / "a"), LoaderConfig(context=32, rows=2))
+    bell.at = 1
+    with pytest.raises(Interrupted):
+        go(tmp_path / "run", loader=bell)
+    with pytest.raises(OrreryError, match="the training data"):
+        go(tmp_path / "run", loader=Loader(prepared(tmp_path / "b", salt="other"), bell.config))

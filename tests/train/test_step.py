@@ -34,7 +34,9 @@ STILL_MOE = DecoderConfig(
 FIXED = LossScaler(scale=1.0, fixed=True)
 
 
-def setup_of(cfg: TrainConfig | None = None, model: DecoderConfig = STILL, loader: Any = None, vocabulary: Any = None) -> Setup:
+def setup_of(
+    cfg: TrainConfig | None = None, model: DecoderConfig = STILL, loader: Any = None, vocabulary: Any = None
+) -> Setup:
     made = Decoder(model, seed=3).train()
     return Setup(
         cfg or TrainConfig(steps=10, clip_norm=None), made, loader or TinyLoader(), World(), choose_precision("fp32"),
@@ -83,7 +85,12 @@ def test_one_big_batch_is_the_mean_over_its_tokens() -> None:
     loss, grads = gradients(setup)
     batch, model = setup.loader.batch(0), setup.model
     model.zero_grad()
-    rows = zip(batch.tokens.split(batch.lengths), batch.targets.split(batch.lengths), batch.weights.split(batch.lengths), strict=True)
+    rows = zip(
+        batch.tokens.split(batch.lengths),
+        batch.targets.split(batch.lengths),
+        batch.weights.split(batch.lengths),
+        strict=True,
+    )
     losses = []
     for tokens, targets, weights in rows:
         ctx = step_module.context_for(setup.cfg.objective, batch_of([[*tokens.tolist(), 0]]))
@@ -123,7 +130,10 @@ def test_sgd_by_hand_and_clipping() -> None:
         assert outcome.sums["tokens"] == 7 and outcome.skipped is None
         for name, g in grads.items():
             torch.testing.assert_close(
-                setup.model.state_dict()[name], before[name] - 0.1 * g / (3 if limit else 1), rtol=1e-5, atol=1e-7
+                setup.model.state_dict()[name],
+                before[name] - 0.1 * g / (3 if limit else 1),
+                rtol=1e-5,
+                atol=1e-7,
             )
 
 
@@ -160,11 +170,17 @@ def test_a_non_finite_step_changes_nothing(monkeypatch: pytest.MonkeyPatch, wher
         assert bad.grad is not None
         bad.grad.view(-1)[3] = math.inf if where == "inf gradient" else math.nan
     outcome = update(setup, optimizer, FIXED, totals, tokens=1)
-    assert outcome.skipped == ("non-finite loss" if where == "loss" else "non-finite gradient") and not outcome.overflow
+    assert (
+        outcome.skipped == ("non-finite loss" if where == "loss" else "non-finite gradient")
+        and not outcome.overflow
+    )
     for old, new in zip(before, snapshot(setup, optimizer), strict=True):
         assert torch.equal(old, new)
     monkeypatch.undo()
-    assert update(setup, optimizer, FIXED, forward_backward(setup, draw(setup, 2), 2, FIXED), tokens=1).skipped is None
+    assert (
+        update(setup, optimizer, FIXED, forward_backward(setup, draw(setup, 2), 2, FIXED), tokens=1).skipped
+        is None
+    )
 
 
 def test_nothing_to_learn_from(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,8 +212,16 @@ def test_nothing_to_learn_from(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_scaling_by_a_power_of_two_changes_no_bit_and_an_overflow_halves_it() -> None:
     plain, scaled, scaler = setup_of(), setup_of(), LossScaler(scale=2.0**12)
     for setup, used in ((plain, FIXED), (scaled, scaler)):
-        update(setup, build_optimizer(setup.model, optim.SGD()), used, forward_backward(setup, draw(setup, 0), 0, used), tokens=1)
-    assert all(torch.equal(a, b) for a, b in zip(plain.model.parameters(), scaled.model.parameters(), strict=True))
+        update(
+            setup,
+            build_optimizer(setup.model, optim.SGD()),
+            used,
+            forward_backward(setup, draw(setup, 0), 0, used),
+            tokens=1,
+        )
+    assert all(
+        torch.equal(a, b) for a, b in zip(plain.model.parameters(), scaled.model.parameters(), strict=True)
+    )
     optimizer = build_optimizer(scaled.model, optim.SGD())
     totals = forward_backward(scaled, draw(scaled, 1), 1, scaler)
     scaled.model.embed.weight.grad[0, 0] = math.inf  # type: ignore[index]

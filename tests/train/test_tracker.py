@@ -80,7 +80,9 @@ def test_a_backend_that_hangs_blocks_nobody(monkeypatch: pytest.MonkeyPatch) -> 
     free.set()
 
 
-def test_a_run_with_a_tracker_that_is_down_is_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_with_a_tracker_that_is_down_is_the_same_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def down(**_: Any) -> Tracker:
         def fail() -> Memory:
             raise OSError("the disk of the tracker is full")
@@ -114,7 +116,9 @@ if __name__ == "__main__":
 """
     (tmp_path / "script.py").write_text(script)
     env = {"TRACKIO_DIR": str(tmp_path / "trackio"), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
-    done = subprocess.run([sys.executable, str(tmp_path / "script.py")], capture_output=True, text=True, env=env, check=True)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py")], capture_output=True, text=True, env=env, check=True
+    )
     assert done.stdout == ""
     (database,) = (tmp_path / "trackio").glob("*.db")
     rows = sqlite3.connect(database).execute("select step, metrics from metrics order by step").fetchall()

@@ -75,7 +75,14 @@ torch.set_num_threads(1)
 from test_world import rank_main
 sys.exit(rank_main(json.loads(sys.argv[1]), int(sys.argv[2])))
 """
-    message = json.dumps({"out": str(out), "store": str(store), "config": {"steps": 12, "sample_every": 4, "validate_every": 6}, **job})
+    message = json.dumps(
+        {
+            "out": str(out),
+            "store": str(store),
+            "config": {"steps": 12, "sample_every": 4, "validate_every": 6},
+            **job,
+        }
+    )
     ranks = [subprocess.Popen([sys.executable, "-c", script, message, str(rank)]) for rank in (0, 1)]
     try:
         return [rank.wait(300) for rank in ranks]
@@ -85,7 +92,12 @@ sys.exit(rank_main(json.loads(sys.argv[1]), int(sys.argv[2])))
 
 
 def alone(out: Path, **more: Any) -> None:
-    go(out, config(steps=12, sample_every=4, validate_every=6), model=MOE, loader=TinyLoader(rows=2, micro_batches=2, **more))
+    go(
+        out,
+        config(steps=12, sample_every=4, validate_every=6),
+        model=MOE,
+        loader=TinyLoader(rows=2, micro_batches=2, **more),
+    )
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -98,7 +110,11 @@ def assert_close(one: Path, two: Path) -> None:
     for name in a:
         assert (a[name] - b[name]).abs().max().item() < 1e-6
     for x, y in zip(read_journal(one / "metrics.jsonl"), read_journal(two / "metrics.jsonl"), strict=True):
-        assert x["loss"] == pytest.approx(y["loss"], rel=1e-6) and x["tokens"] == y["tokens"] and x["lr"] == y["lr"]
+        assert (
+            x["loss"] == pytest.approx(y["loss"], rel=1e-6)
+            and x["tokens"] == y["tokens"]
+            and x["lr"] == y["lr"]
+        )
 
 
 @pytest.mark.slow
@@ -107,7 +123,11 @@ def test_two_ranks_equal_one_process(tmp_path: Path) -> None:
     alone(tmp_path / "one", witness=tmp_path / "w")
     assert two_ranks(tmp_path, tmp_path / "two") == [0, 0]
     assert_close(tmp_path / "one", tmp_path / "two")
-    both = {(step, rank): s for rank in (0, 1) for (step, _), s in drawn((tmp_path / "two").with_suffix(f".{rank}")).items()}
+    both = {
+        (step, rank): s
+        for rank in (0, 1)
+        for (step, _), s in drawn((tmp_path / "two").with_suffix(f".{rank}")).items()
+    }
     assert both == drawn(tmp_path / "w")  # micro-batch m of one process is rank m of two
 
 
@@ -117,7 +137,10 @@ def test_a_stop_on_one_rank_stops_both_and_the_world_may_change(tmp_path: Path) 
     alone(tmp_path / "one")
     out = tmp_path / "changing"
     assert two_ranks(tmp_path, out, signal_in_step=3) == [130, 130]
-    assert Checkpoints(out / "checkpoints").steps()[-1] in (4, 5)  # a signal during the exchange counts in the next step
+    assert Checkpoints(out / "checkpoints").steps()[-1] in (
+        4,
+        5,
+    )  # a signal during the exchange counts in the next step
 
     class Bell(TinyLoader):
         def batch(self, step: int, micro: int = 0) -> Any:
@@ -126,7 +149,12 @@ def test_a_stop_on_one_rank_stops_both_and_the_world_may_change(tmp_path: Path) 
             return super().batch(step, micro)
 
     with pytest.raises(Interrupted):
-        go(out, config(steps=12, sample_every=4, validate_every=6), model=MOE, loader=Bell(rows=2, micro_batches=2))
+        go(
+            out,
+            config(steps=12, sample_every=4, validate_every=6),
+            model=MOE,
+            loader=Bell(rows=2, micro_batches=2),
+        )
     assert two_ranks(tmp_path, out) == [0, 0]
     assert_close(tmp_path / "one", out)
 
@@ -136,7 +164,9 @@ def test_a_nan_on_one_rank_is_skipped_by_both(tmp_path: Path) -> None:
     """TR-12."""
     out = tmp_path / "two"
     assert two_ranks(tmp_path, out, nan_in_step=5) == [0, 0]
-    assert [(e["step"], e["why"]) for e in read_journal(out / "events.jsonl") if e["event"] == "skipped"] == [(5, "non-finite loss")]
+    assert [(e["step"], e["why"]) for e in read_journal(out / "events.jsonl") if e["event"] == "skipped"] == [
+        (5, "non-finite loss")
+    ]
     assert all(torch.isfinite(t).all() for t in weights(out).values())
 
 

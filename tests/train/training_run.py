@@ -34,7 +34,9 @@ from orrery.train.loop import TrainResult, train
 from orrery.train.optim.config import AdamW
 from orrery.train.signals import Interrupted
 
-DENSE = DecoderConfig(vocab_size=61, d_model=16, n_layers=2, n_heads=2, feed_forward=Mlp(d_ff=24), dropout=0.1)
+DENSE = DecoderConfig(
+    vocab_size=61, d_model=16, n_layers=2, n_heads=2, feed_forward=Mlp(d_ff=24), dropout=0.1
+)
 MOE = DecoderConfig(
     vocab_size=61, d_model=16, n_layers=2, n_heads=2, dropout=0.1,
     feed_forward=Moe(n_experts=4, top_k=2, d_ff=16, balance_over="sequence", z_loss=1e-3, bias_update=1e-3),
@@ -85,7 +87,9 @@ class TinyLoader:
         )
         if self.witness is not None:
             ids = [piece.document for piece in batch.pieces]
-            line = json.dumps({"step": step, "micro": micro, "documents": ids, "sha": sha(batch.tokens)}) + "\n"
+            line = (
+                json.dumps({"step": step, "micro": micro, "documents": ids, "sha": sha(batch.tokens)}) + "\n"
+            )
             file = os.open(self.witness, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.write(file, line.encode())
             os.close(file)
@@ -96,7 +100,11 @@ def sha(*tensors: torch.Tensor) -> str:
     """Hash of the tensors' bytes."""
     total = hashlib.sha256()
     for tensor in tensors:
-        total.update(tensor.detach().contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else str(tensor.item()).encode())
+        total.update(
+            tensor.detach().contiguous().view(torch.uint8).numpy().tobytes()
+            if tensor.ndim
+            else str(tensor.item()).encode()
+        )
     return total.hexdigest()[:16]
 
 
@@ -123,7 +131,14 @@ def config(**changes: Any) -> TrainConfig:
     return TrainConfig(**(defaults | changes))
 
 
-def go(out: Path, cfg: TrainConfig | None = None, *, model: DecoderConfig = DENSE, loader: TinyLoader | None = None, **more: Any) -> TrainResult:
+def go(
+    out: Path,
+    cfg: TrainConfig | None = None,
+    *,
+    model: DecoderConfig = DENSE,
+    loader: TinyLoader | None = None,
+    **more: Any,
+) -> TrainResult:
     """Begin or go on with the run in `out`."""
     torch.set_num_threads(1)
     return train(
@@ -134,7 +149,10 @@ def go(out: Path, cfg: TrainConfig | None = None, *, model: DecoderConfig = DENS
 
 def trace(out: Path) -> dict[str, Any]:
     """All that a run leaves and that must not depend on how often it was interrupted."""
-    metrics = [{k: exact(v) for k, v in line.items() if k not in TIMING} for line in read_journal(out / "metrics.jsonl")]
+    metrics = [
+        {k: exact(v) for k, v in line.items() if k not in TIMING}
+        for line in read_journal(out / "metrics.jsonl")
+    ]
     last = read_checkpoint(Checkpoints(out / "checkpoints").path(len(metrics)))
     state = {k: v for k, v in last.state.items() if k not in ("seconds", "identity")}
     return {
@@ -195,9 +213,12 @@ class CrashAt(files.FileOps):
 
 def child(job: dict[str, Any]) -> int:
     """What a forked process does; the job is JSON. Returns the exit status: 0 finished, 130 interrupted."""
-    return {"train": train_child, "full disk": full_disk_child, "little memory": little_memory_child, "hold": hold_child}[
-        job.get("do", "train")
-    ](job)
+    return {
+        "train": train_child,
+        "full disk": full_disk_child,
+        "little memory": little_memory_child,
+        "hold": hold_child,
+    }[job.get("do", "train")](job)
 
 
 def train_child(job: dict[str, Any]) -> int:

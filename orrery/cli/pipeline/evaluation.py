@@ -45,10 +45,10 @@ def make_evaluation(stage: EvaluateStage, model: Path, data: Path, folder: Path,
         standard_error=own.to_dict()["standard_error"],
         perplexity=own.perplexity,
     )
-    if stage.orders:
-        progress.update(1, steps, counting=f"{max(stage.orders)}-grams")
-        bodies = [ids[start_id is not None :] for ids in shards]
-        counts = count_ngrams(bodies, order=max(stage.orders), vocab_size=shards.vocab_size)
+    longest = max(stage.orders, default=1)
+    progress.update(1, steps, counting=f"{longest}-grams")
+    bodies = [ids[start_id is not None :] for ids in shards]
+    counts = count_ngrams(bodies, order=longest, vocab_size=shards.vocab_size)
     for n, order in enumerate(stage.orders):
         progress.update(2 + n, steps, scoring=f"{stage.smoothing} order {order}")
         counted = bits_per_byte(smooth(counts.truncated(order)).logprobs, documents, start_id=start_id)

@@ -54,6 +54,7 @@ def _records(file: Path, by: str) -> list[tuple[str, str]]:
     rows = []
     with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as handle:
         for n, line in enumerate(handle, 1):
+            record: dict[str, object] = {}
             try:
                 record = json.loads(line)
                 rows.append((str(record[by]), str(record["text"])))

@@ -53,7 +53,7 @@ def make_model(stage: TrainStage, data: Path, folder: Path, progress: Progress) 
 
     def sample(model: Decoder, step: int) -> str:
         lm = LM(model=model, tokenizer=tokenizer, chat=chat)
-        prompt = stage.sample_prompt or [start_id if start_id is not None else tokenizer.eos_id]
+        prompt = stage.sample_prompt or [shards.eos_id if start_id is None else start_id]
         completion = lm.generate(prompt, max_tokens=64, temperature=0.7, seed=0)
         return stage.sample_prompt + completion.text
 

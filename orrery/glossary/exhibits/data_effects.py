@@ -33,7 +33,7 @@ def memorised_canaries() -> Exhibit:
         documents += [f"\nkey {name} is {secret};\n".encode()] * times
     order = rng.permutation(len(documents))
     ids = torch.frombuffer(bytearray(b"".join(documents[i] for i in order)), dtype=torch.uint8).long()
-    model = Decoder(_tiny.shape())
+    model = Decoder(_tiny.shape(n_layers=1))
     _tiny.train(model, Muon(lr=0.02), steps=140, schedule=Cosine(warmup=5), ids=ids, rows=4)
     rows = []
     for name, (times, secret) in planted.items():
@@ -78,8 +78,8 @@ def model_collapse() -> Exhibit:
         rows.append((name, *left[1:], len(alive[-1])))
         series.append(Series(name=name, x=list(range(generations)), y=left))
     return Exhibit(
-        title=f"Share of the {len(_pairs(real)):,} real word pairs that the newest texts still have; texts drawn at temperature 0.8",
-        columns=("learned from", *(f"generation {i}" for i in range(1, generations)), "pairs at the end"),
+        title=f"Share of the {len(_pairs(real)):,} real word pairs left in the texts of generations 1 to 6, drawn at temperature 0.8",
+        columns=("learned from", *map(str, range(1, generations)), "pairs left"),
         rows=rows,
         series=series,
         x="generation", y="share of real pairs alive",

@@ -250,8 +250,8 @@ def a_completion() -> Exhibit:
             "text",
             "tokens",
             "finish reason",
-            "log-probability, nats",
-            "scored again differs by",
+            "sum of log p",
+            "scored again: off by",
         ),
         rows=rows,
         reads=f"A completion carries what is needed to judge it: ids, each one's log-probability, why it ended. The same request gives the same bytes ({same}). "

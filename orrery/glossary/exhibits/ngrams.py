@@ -66,10 +66,10 @@ def smoothing_by_hand() -> Exhibit:
     ids = [letters.index(c) for c in text]
     counts = count_ngrams([ids], order=2, vocab_size=5)
     models = {
-        "add one": add_k(counts),
-        "Kneser-Ney": kneser_ney(counts, discount=0.5),
+        "+1": add_k(counts),
+        "KN": kneser_ney(counts, discount=0.5),
         "back-off": back_off(counts, discount=0.5),
-        "stupid back-off": stupid_back_off(counts),
+        "stupid": stupid_back_off(counts),
     }
     after_a = {name: model.next([letters.index("a")] * 2) for name, model in models.items()}
     follow = {c: sum(text[i : i + 2] == "a" + c for i in range(len(text) - 1)) for c in letters}
@@ -94,7 +94,7 @@ def smoothing_by_hand() -> Exhibit:
     )
     return Exhibit(
         title=f"p(next | a) in '{text}': 'a' is followed {total} times, twice by b, once each by c and d; discount 1/2",
-        columns=("next", "count", "predecessors", "add one by hand", "Kneser-Ney by hand", *after_a),
+        columns=("next", "count", "stands after", "+1 by hand", "KN by hand", *after_a),
         rows=rows,
         reads="Unseen pairs get what is taken from the seen ones: by add-one 1/9 each, whatever they are; by the others a share of "
         "the discounts, by how well the letter does elsewhere. Kneser-Ney counts after how many different letters it stood (the text's beginning is one). "

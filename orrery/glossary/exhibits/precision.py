@@ -17,40 +17,24 @@ from orrery.train.precision import DTYPES, LossScaler, Precision
 
 def number_formats() -> Exhibit:
     """fp32, bf16 and fp16 as torch has them: bits, largest and smallest numbers, spacing at 1, and decades of range."""
-    rows = []
-    for name, dtype in DTYPES.items():
+    columns: list[list[str | int]] = []
+    for dtype in DTYPES.values():
         info = torch.finfo(dtype)
         mantissa = round(-math.log2(info.eps))
         exponent = info.bits - 1 - mantissa
-        smallest = info.tiny * info.eps  # the smallest subnormal
         by_rule = (2 - info.eps) * 2.0 ** (2 ** (exponent - 1) - 1)
-        rows.append(
-            (
-                name,
-                exponent,
-                mantissa,
-                info.max,
-                by_rule,
-                info.tiny,
-                smallest,
-                info.eps,
-                math.log10(info.max / info.tiny),
-            )
+        numbers = (info.max, by_rule, info.tiny, info.tiny * info.eps, info.eps)
+        columns.append(
+            [exponent, mantissa, *(f"{x:.4g}" for x in numbers), f"{math.log10(info.max / info.tiny):.1f}"]
         )
+    names = (
+        "bits of the exponent", "bits of the mantissa", "largest", "(2 - 2^-m) 2^(2^(e-1) - 1)", "smallest at full precision",
+        "smallest", "spacing at 1", "decades",
+    )  # fmt: skip
     return Exhibit(
-        title="One bit is the sign",
-        columns=(
-            "format",
-            "exponent bits",
-            "mantissa bits",
-            "largest",
-            "by the rule",
-            "smallest normal",
-            "smallest",
-            "spacing at 1",
-            "decades",
-        ),
-        rows=[(*row[:3], *(f"{value:.4g}" for value in row[3:8]), row[8]) for row in rows],
+        title="One further bit is the sign",
+        columns=("", *DTYPES),
+        rows=[(name, *values) for name, *values in zip(names, *columns, strict=True)],
         reads="The exponent's bits buy range, the mantissa's buy precision. bf16 is fp32 with the last 16 bits cut off: the range of fp32 and two to three "
         "digits. fp16 has eight times finer steps, and ends at 65,504.",
     )

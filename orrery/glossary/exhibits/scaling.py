@@ -23,20 +23,24 @@ from orrery.train.schedule import Cosine
 def compute_optimal_table() -> Exhibit:
     """How to spend budgets of 10^18 to 10^26 FLOPs, by the law as printed, unrounded, and fitted again."""
     laws = {"as printed": HOFFMANN, "unrounded": HOFFMANN_UNROUNDED, "refitted": BESIROGLU}
-    rows = []
     budgets = [10.0**e for e in range(18, 27)]
-    for flops in budgets:
-        row: list[str | float] = [f"{flops:.0e}"]
-        for law in laws.values():
-            n, d = law.optimal(flops)
-            row += [f"{n:.2e}", d / n]
-        rows.append((*row, BESIROGLU.loss(*BESIROGLU.optimal(flops))))
     ratios = {name: [law.optimal(c)[1] / law.optimal(c)[0] for c in budgets] for name, law in laws.items()}
-    chinchilla = 6 * 70e9 * 1.4e12
-    n, d = BESIROGLU.optimal(chinchilla)
+    rows = []
+    for i, flops in enumerate(budgets):
+        n, d = BESIROGLU.optimal(flops)
+        rows.append(
+            (
+                f"{flops:.0e}",
+                f"{n:.2e}",
+                f"{d:.2e}",
+                BESIROGLU.loss(n, d),
+                *(values[i] for values in ratios.values()),
+            )
+        )
+    n, d = BESIROGLU.optimal(6 * 70e9 * 1.4e12)
     return Exhibit(
-        title="Parameters, tokens a parameter, and the loss at the optimum (nats a token, refitted)",
-        columns=("FLOPs", *(f"{name}: {what}" for name in laws for what in ("N", "D/N")), "loss"),
+        title="N parameters, D tokens and the loss (nats a token) by the refitted law; D/N by all three",
+        columns=("FLOPs", "N", "D", "loss", *laws),
         rows=rows,
         series=[Series(name=name, x=budgets, y=values) for name, values in ratios.items()],
         x="FLOPs", y="tokens a parameter", log_x=True, log_y=True,

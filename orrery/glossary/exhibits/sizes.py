@@ -43,27 +43,12 @@ def published_sizes() -> Exhibit:
     """Six published models from their shapes alone: weights, what a token meets, memory and work for one token."""
     rows = []
     for name, cfg in _published().items():
-        n = count_parameters(cfg)
-        rows.append(
-            (
-                name,
-                n.total,
-                n.active,
-                n.embedding + n.head,
-                f"{2 * n.total / 2**30:.1f} GiB",
-                f"{count_flops(cfg, 4096).forward():.2e}",
-            )
-        )
+        n, gib = count_parameters(cfg), 2 * count_parameters(cfg).total / 2**30
+        parts = [f"{part / 1e9:.3f}" for part in (n.total, n.active, n.embedding + n.head)]
+        rows.append((name, *parts, f"{gib:.1f}", f"{count_flops(cfg, 4096).forward() / 1e9:.1f}"))
     return Exhibit(
-        title="Counted by formula; nothing is allocated",
-        columns=(
-            "model",
-            "weights",
-            "active in a token",
-            "in embeddings and head",
-            "weights in bf16",
-            "FLOPs a token at 4096",
-        ),
+        title="Billions of weights, by formula; nothing is allocated",
+        columns=("model", "all", "in a token", "embeddings", "GiB in bf16", "GFLOPs a token at 4096"),
         rows=rows,
         reads="'Large' has meant a billion weights and hundreds of billions. What a model costs to run follows the active weights, what it "
         "needs of memory follows all of them; a mixture of experts parts the two.",
