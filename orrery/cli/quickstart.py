@@ -33,7 +33,14 @@ def quickstart(
     if text:
         import json
 
-        settings += ["source.kind=files", "source.paths=" + json.dumps([str(path) for path in text])]
+        settings = [
+            "source.kind=files",
+            "source.paths=" + json.dumps([str(path) for path in text]),
+            "stages.train.sample_prompt=''",
+            "stages.generate.prompts=[]",
+            "stages.generate.openings=data",
+            *settings,
+        ]
     if minutes is not None:
         settings.append(f"stages.train.loop.minutes={minutes}")
     run_recipe("recipes/quickstart.yaml", settings, out=out)

@@ -58,7 +58,7 @@ class _Grouped(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor, Tensor, None]:  # type: ignore[bad-override]
         x, w, ends = ctx.saved_tensors
         return *_backward(x, w, ends, grad_outputs[0]), None
 

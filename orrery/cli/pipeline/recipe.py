@@ -107,7 +107,9 @@ class GenerateStage:
     kind: Literal["generate"] = "generate"
     name: str = "generate"
     model: str = "train"
-    prompts: tuple[str, ...] = ("The ",)
+    prompts: tuple[str, ...] = ()
+    openings: str = ""
+    """A data stage: the first words of three of its held-out documents are prompts too."""
     max_tokens: int = 160
     temperature: float = 0.7
     top_p: float = 0.9
@@ -116,7 +118,7 @@ class GenerateStage:
     reads_source: ClassVar[bool] = False
 
     def inputs(self) -> dict[str, str]:
-        return {"model": self.model}
+        return {"model": self.model, **({"data": self.openings} if self.openings else {})}
 
 
 Stage = Annotated[

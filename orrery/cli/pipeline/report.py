@@ -103,14 +103,11 @@ def advice(findings: Findings) -> list[str]:
     ranking = findings.ranking()
     minutes = train["seconds"] / 60
     tips = []
-    if ranking and not ranking[0][2]:
-        tips.append(
-            f"Counting still wins: train longer. `orrery quickstart --minutes {max(10, round(3 * minutes))}` keeps the tokenizer and the data."
-        )
-    else:
-        tips.append(
-            f"Train longer: `orrery quickstart --minutes {max(10, round(3 * minutes))}` keeps the tokenizer and the data."
-        )
+    longer = max(10, round(3 * minutes))
+    tips.append(
+        ("Counting still wins: train longer" if ranking and not ranking[0][2] else "Train longer")
+        + f": add `--minutes {longer}` (or `stages.train.loop.minutes={longer}`) to the same command; tokenizer and data are kept."
+    )
     epochs = train.get("epochs", 0)
     if epochs < 1:
         tips.append(

@@ -51,7 +51,7 @@ def make(
 
             make_evaluation(stage, inputs["model"], inputs["data"], folder, progress)
         case GenerateStage():
-            make_generations(stage, inputs["model"], folder, progress)
+            make_generations(stage, inputs["model"], inputs.get("data"), folder, progress)
 
 
 def source_identity(recipe: RunRecipe) -> Any:
@@ -122,13 +122,16 @@ def make_data(
     prepare(config, Tokenizer.load(tokenizer), folder, parents={"tokenizer": tokenizer}, progress=progress)
 
 
-def make_generations(stage: GenerateStage, model: Path, folder: Path, progress: Progress) -> None:
+def make_generations(
+    stage: GenerateStage, model: Path, data: Path | None, folder: Path, progress: Progress
+) -> None:
     from orrery.serve.lm import LM
 
     lm = LM.load(model)
+    prompts = [*stage.prompts, *(openings(data) if data else [])] or [""]
     said = []
-    for n, prompt in enumerate(stage.prompts):
-        progress.update(n, len(stage.prompts))
+    for n, prompt in enumerate(prompts):
+        progress.update(n, len(prompts))
         completion = lm.generate(
             prompt,
             max_tokens=stage.max_tokens,
@@ -140,9 +143,17 @@ def make_generations(stage: GenerateStage, model: Path, folder: Path, progress: 
     with atomic_folder(folder) as new:
         write_file(new / "generations.json", json.dumps(said, indent=2, ensure_ascii=False) + "\n")
         write_receipt(
-            new, kind="generations", operation="generate", recipe=stage, parents={"model": model}, home=folder,
+            new, kind="generations", operation="generate", recipe=stage, home=folder,
+            parents={"model": model, **({"data": data} if data else {})},
             effects={"prompts": len(said)},
         )  # fmt: skip
+
+
+def openings(data: Path, *, count: int = 3, words: int = 6) -> list[str]:
+    """The first words of the first held-out documents."""
+    from orrery.data.shard import heldout_documents
+
+    return [" ".join(d.text.split()[:words]) for d in itertools.islice(heldout_documents(data), count)]
 
 
 def one_line(receipt: Receipt) -> str:
