@@ -18,7 +18,7 @@ def quickstart(
             help="Your own text instead: files or folders (txt, md, jsonl, gz; parquet with the data extra). Repeatable."
         ),
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Minutes to train (default 4).", min=0.02)] = None,
+    minutes: Annotated[float | None, typer.Option(help="Minutes to train (default 4.7).", min=0.02)] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder (default: runs/quickstart).")] = None,
 ) -> None:
     """Train a small language model from raw text, measure it, and let it talk: about six minutes on two cores.

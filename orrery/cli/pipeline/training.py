@@ -25,7 +25,7 @@ from orrery.train.init import initialize
 from orrery.train.loop import TrainResult, train
 
 LOGS = ("metrics.jsonl", "samples.jsonl", "events.jsonl")
-VALIDATION_TOKENS = 20_000
+VALIDATION_TOKENS = 12_000
 
 
 def make_model(stage: TrainStage, data: Path, folder: Path, progress: Progress) -> None:
