@@ -11,6 +11,7 @@ newest or the best is found by listing, never stored, so no pointer can be wrong
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -163,8 +164,9 @@ class Checkpoints:
         for step in steps:
             if step not in kept:
                 gone = self.folder / f".{PREFIX}{step:08d}.pruned.partial"
-                files.ops.rename(self.path(step), gone)
-                files.ops.remove(gone)
+                with contextlib.suppress(OSError):  # one too many does no harm
+                    files.ops.rename(self.path(step), gone)
+                    files.ops.remove(gone)
 
     def _metric(self, step: int) -> float | None:
         try:
