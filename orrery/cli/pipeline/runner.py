@@ -95,7 +95,9 @@ def run_stage(run: Run, stage: Stage) -> None:
     if stage.name not in run.reused:
         line = stages.one_line(run.receipts[stage.name])
         console.print(
-            f"[bold]{stage.name:<11}[/] {line} [dim]({run.seconds[stage.name]:.0f} s)[/]", highlight=False
+            f"[bold]{stage.name:<11}[/] {line} [dim]({run.seconds[stage.name]:.0f} s)[/]",
+            highlight=False,
+            soft_wrap=True,
         )
 
 
