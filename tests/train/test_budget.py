@@ -165,7 +165,7 @@ def test_a_run_ends_in_its_minutes_with_everything(tmp_path: Path) -> None:
     began = time.monotonic()
     result = go(tmp_path / "run", minutes(5), loader=Slow(), validation=slow_validation)
     took = time.monotonic() - began
-    assert took < 30  # a generous bound: machines are noisy
+    assert took < 7.5  # half as much again, for a machine on which other tests run
     assert result.steps == result.total >= 20
     lines = read_journal(tmp_path / "run" / "metrics.jsonl")
     assert len(lines) == result.steps and sum("validation" in line for line in lines) in (4, 5)
@@ -190,10 +190,8 @@ def test_a_slower_machine_shortens_the_run_and_a_resumed_one_follows(tmp_path: P
     cfg, out = minutes(6), tmp_path / "run"
     began = time.monotonic()
     result = go(out, cfg, loader=Slow(pause=0.01, later=0.05, turn=60))
-    assert time.monotonic() - began < 60  # a generous bound: machines are noisy
+    assert time.monotonic() - began < 9
     plan = json.loads((out / "run.json").read_text())["plan"]
-    if plan[0]["total"] < 200:
-        pytest.skip("the machine is too busy for its speed to change within so few steps")
     assert len(plan) == 2 and plan[1]["total"] == result.steps < plan[0]["total"]
     (event,) = [line for line in read_journal(out / "events.jsonl") if line["event"] == "shortened"]
     assert event["total"] == result.steps and event["step"] == plan[1]["from_step"]
