@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from orrery.model.cache import CacheSpec
-from orrery.model.config import DecoderConfig
+from orrery.model.config import DecoderConfig, QueryTemperature
 from orrery.model.context import Context
-from orrery.model.norm import make_norm
+from orrery.model.norm import make_qk_norm
 from orrery.model.positions import Rope, RotaryEmbedding, apply_rope
 from orrery.model.probe import Probe
 
@@ -34,8 +34,10 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(d, k * size, bias=cfg.attention_bias)
         self.v_proj = nn.Linear(d, k * size, bias=cfg.attention_bias)
         self.o_proj = nn.Linear(h * size, d, bias=cfg.output_bias)
-        self.q_norm = make_norm(cfg, size) if cfg.qk_norm else None
-        self.k_norm = make_norm(cfg, size) if cfg.qk_norm else None
+        self.q_norm, self.k_norm = make_qk_norm(cfg, h), make_qk_norm(cfg, k)
+        self.norm_width = cfg.qk_norm == "width"
+        self.gate_proj = nn.Linear(d, h * size, bias=cfg.attention_bias) if cfg.attention_gate else None
+        self.temperature = cfg.query_temperature
         self.sinks: Tensor | None = nn.Parameter(torch.zeros(h)) if cfg.sinks else None
         self.pattern, self.z = Probe(), Probe()
         position = cfg.layer_position(index)
@@ -55,15 +57,28 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """(T, d) -> (T, d)."""
-        q, k, v = (p(x).unflatten(-1, (-1, self.head_dim)) for p in (self.q_proj, self.k_proj, self.v_proj))
-        if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)
+        q, k = self.norm_queries_and_keys(q, k)
+        v = v.unflatten(-1, (-1, self.head_dim))
         rotary = self.rotary
         if rotary is not None:
             cos, sin = ctx.once(self.rotary_key, lambda: rotary(ctx.positions, ctx.max_length))
             q, k = (apply_rope(t, cos, sin, rotary.cfg.interleaved) for t in (q, k))
+        if self.temperature is not None:
+            q = q * query_temperature(self.temperature, ctx.positions).to(q.dtype)
         z = self.z(ctx.attend(self, q, k, v))  # (T, H, D)
+        if self.gate_proj is not None:
+            z = z * self.gate_proj(x).sigmoid().view_as(z)
         return self.o_proj(z.flatten(-2))
+
+    def norm_queries_and_keys(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """(T, H * D), (T, K * D) -> (T, H, D), (T, K, D), normed as the config says."""
+        if self.q_norm is not None and self.k_norm is not None and self.norm_width:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k = (t.unflatten(-1, (-1, self.head_dim)) for t in (q, k))
+        if self.q_norm is not None and self.k_norm is not None and not self.norm_width:
+            q, k = self.q_norm(q), self.k_norm(k)
+        return q, k
 
     def cache_spec(self) -> CacheSpec:
         """What generating keeps of this layer for each token."""
@@ -74,3 +89,8 @@ class Attention(nn.Module):
             value_dim=self.head_dim,
             window=self.window,
         )
+
+
+def query_temperature(cfg: QueryTemperature, positions: Tensor) -> Tensor:
+    """(T,) -> (T, 1, 1) factors on queries: 1 within `cfg.positions`, growing with the logarithm beyond."""
+    return (1 + cfg.beta * torch.log1p(torch.floor(positions / cfg.positions)))[:, None, None]

@@ -64,22 +64,18 @@ class KVCache:
             raise OrreryError(
                 f"a cache needs at least one row and one token, not rows={rows}, capacity={capacity}"
             )
-        weight = next(p for p in model.parameters() if p.is_floating_point())
+        self.device = model.device
         self.rows, self.capacity = rows, capacity
         self.lengths = [0] * rows
-        self.keys: list[Tensor] = []  # by layer: (rows, capacity, K, D)
-        self.values: list[Tensor] = []
+        self.keys: dict[int, Tensor] = {}  # by layer: (rows, capacity, K, D)
+        self.values: dict[int, Tensor] = {}
         # By recurrent layer and row: tokens seen, and the state after them.
         self.states: dict[nn.Module, list[tuple[int, Any]]] = {}
         for spec in model.cache_spec():
             shape = (rows, capacity, spec.kv_heads)
-            keys = torch.empty(*shape, spec.key_dim, dtype=weight.dtype, device=weight.device)
-            self.keys.append(keys)
-            self.values.append(keys if spec.shared else keys.new_empty(*shape, spec.value_dim))
-
-    @property
-    def device(self) -> torch.device:
-        return self.keys[0].device
+            keys = torch.empty(*shape, spec.key_dim, dtype=model.dtype, device=model.device)
+            self.keys[spec.layer] = keys
+            self.values[spec.layer] = keys if spec.shared else keys.new_empty(*shape, spec.value_dim)
 
     @property
     def bytes(self) -> int:
@@ -88,7 +84,7 @@ class KVCache:
 
     def _tensors(self) -> list[Tensor]:
         """Each tensor once."""
-        return [*self.keys, *(v for k, v in zip(self.keys, self.values, strict=True) if v is not k)]
+        return [*self.keys.values(), *(v for i, v in self.values.items() if v is not self.keys[i])]
 
     def truncate(self, row: int, length: int) -> None:
         """Forget the tokens of `row` from position `length` on (a rejected draft). A recurrent state cannot go back."""

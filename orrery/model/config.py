@@ -11,10 +11,12 @@ from pydantic import Field
 
 from orrery.kit.config import config
 from orrery.kit.errors import OrreryError
+from orrery.model.gated_delta import GatedDelta
+from orrery.model.mamba2 import Mamba2
 from orrery.model.mla import Mla
 from orrery.model.mlp import Mlp
 from orrery.model.moe import Moe
-from orrery.model.positions import Position, Rope
+from orrery.model.positions import NoPosition, Position, Rope
 
 
 @config
@@ -28,6 +30,14 @@ class Gqa:
 
 
 @config
+class QueryTemperature:
+    """Queries grow with position beyond the trained context, so that attention stays sharp: see `DecoderConfig`."""
+
+    beta: float
+    positions: int
+
+
+@config
 class Init:
     """How weights are drawn; `std` is used by "normal" and "depth-scaled" alone."""
 
@@ -37,6 +47,9 @@ class Init:
 
 AttentionKind = Annotated[Gqa | Mla, Field(discriminator="kind")]
 FeedForward = Annotated[Mlp | Moe, Field(discriminator="kind")]
+Recurrent = Annotated[Mamba2 | GatedDelta, Field(discriminator="kind")]
+LayerKind = Literal["global", "local", "nope", "recurrent", "feed_forward"]
+"""How a layer mixes tokens: attention to all before it, to a window, to all without positions, a recurrence, not at all."""
 
 
 @config
@@ -49,14 +62,27 @@ class DecoderConfig:
         feed_forward: of every layer, except that the first `first_dense_layers` use `dense_feed_forward`.
         position: of "global" layers, and of "local" ones too unless `local_position` is given.
         window: how many tokens a "local" layer sees, its own included.
-        layer_pattern: cycled over the layers, for example five "local" then one "global".
-        placement: "pre" x + f(norm(x)); "post" norm(x + f(x)) (Vaswani et al. 2017); "sandwich" x + norm(f(norm(x))).
-        parallel: attention and feed-forward read the same normed input and are added together (GPT-J, PaLM).
+        layer_pattern: cycled over the layers, for example five "local" then one "global"; see `LayerKind`.
+        recurrent: what "recurrent" layers run.
+        sublayers: a layer holds attention (or a recurrence) and a feed-forward, or "one" of them (Mamba, Nemotron-H);
+            then a "feed_forward" layer is one of its own.
+        placement: "pre" x + f(norm(x)); "post" norm(x + f(x)) (Vaswani et al. 2017); "sandwich" x + norm(f(norm(x)));
+            "reordered" x + norm(f(x)) (OLMo 2).
+        parallel: attention and feed-forward read the same stream and are added together (GPT-J, PaLM), through one norm or,
+            with parallel_norms=2, through one each (GPT-NeoX).
+        residual_scale: factor on what a sublayer adds to the stream (Granite).
         norm_unit_offset: RMSNorm multiplies by 1 + weight (Gemma).
+        norm_bias: LayerNorm adds a vector too.
+        embedding_norm: embeddings are normed; "first" means that this norm stands for the first layer's own (ModernBERT).
+        qk_norm: queries and keys are normed: True for each head with weights shared by all, "each_head" with weights of its
+            own, "width" over all heads together.
+        attention_gate: what attention returns is multiplied by sigmoid(gate(x)), a gate for every number (Qwen3-Next).
+        query_temperature: queries at position p are multiplied by 1 + beta log(1 + floor(p / positions)) (Llama 4).
         attention_scale: of the scores before softmax; None means head_dim ** -0.5.
         attention_softcap, logit_softcap: cap * tanh(x / cap) on scores and on logits (Gemma 2).
         sinks: one learned logit per head that takes probability from the softmax (gpt-oss).
         embedding_scale, logit_scale: factors on the embedding's output and on the logits; None means 1.
+        head_bias: an untied head adds a vector.
         mtp_heads: multi-token-prediction modules (DeepSeek-V3), used in training only.
         max_positions: the context the model is meant for.
 
@@ -77,13 +103,21 @@ class DecoderConfig:
     position: Position = Rope()
     local_position: Rope | None = None
     window: int | None = None
-    layer_pattern: tuple[Literal["global", "local"], ...] = ("global",)
+    layer_pattern: tuple[LayerKind, ...] = ("global",)
+    recurrent: Recurrent | None = None
+    sublayers: Literal["both", "one"] = "both"
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
     norm_eps: float = 1e-5
     norm_unit_offset: bool = False
-    placement: Literal["pre", "post", "sandwich"] = "pre"
+    norm_bias: bool = True
+    embedding_norm: Literal["none", "added", "first"] = "none"
+    placement: Literal["pre", "post", "sandwich", "reordered"] = "pre"
     parallel: bool = False
-    qk_norm: bool = False
+    parallel_norms: Literal[1, 2] = 1
+    residual_scale: float = 1.0
+    qk_norm: bool | Literal["each_head", "width"] = False
+    attention_gate: bool = False
+    query_temperature: QueryTemperature | None = None
     attention_bias: bool = False
     output_bias: bool = False
     attention_scale: float | None = None
@@ -92,6 +126,7 @@ class DecoderConfig:
     sinks: bool = False
     dropout: float = 0.0
     tied: bool = True
+    head_bias: bool = False
     embedding_scale: float | None = None
     logit_scale: float | None = None
     mtp_heads: int = 0
@@ -123,6 +158,18 @@ class DecoderConfig:
             raise OrreryError(
                 "layer_pattern needs at least one layer, and its 'local' layers need a window of 1 or more"
             )
+        if "recurrent" in self.layer_pattern and self.recurrent is None:
+            raise OrreryError("layer_pattern has 'recurrent' layers, which need `recurrent`: say which kind")
+        if "feed_forward" in self.layer_pattern and self.sublayers == "both":
+            raise OrreryError(
+                "'feed_forward' layers belong to sublayers='one'; with 'both' every layer has a feed-forward"
+            )
+        if self.sublayers == "one" and (self.parallel or self.placement != "pre"):
+            raise OrreryError(
+                "layers of one sublayer are x + f(norm(x)); leave `parallel` and `placement` as they are"
+            )
+        if self.head_bias and self.tied:
+            raise OrreryError("head_bias belongs to a head of its own; set tied=false")
         if self.parallel and self.placement != "pre":
             raise OrreryError(
                 f"parallel blocks have one norm, before both halves; placement='{self.placement}' does not fit"
@@ -144,9 +191,13 @@ class DecoderConfig:
         """Width of one head: head_dim, or d_model // n_heads where that is None."""
         return self.d_model // self.n_heads if self.head_dim is None else self.head_dim
 
-    def layer_kind(self, layer: int) -> Literal["global", "local"]:
-        """What layer `layer` sees: all tokens before it, or `window` of them."""
+    def layer_kind(self, layer: int) -> LayerKind:
+        """How layer `layer` mixes tokens."""
         return self.layer_pattern[layer % len(self.layer_pattern)]
+
+    def attends(self, layer: int) -> bool:
+        """Whether layer `layer` has attention, and so keeps keys and values."""
+        return self.layer_kind(layer) in ("global", "local", "nope")
 
     def is_local(self, layer: int) -> bool:
         """Whether layer `layer` sees only `window` tokens."""
@@ -158,6 +209,8 @@ class DecoderConfig:
 
     def layer_position(self, layer: int) -> Position:
         """The position scheme of layer `layer`."""
+        if self.layer_kind(layer) == "nope":
+            return NoPosition()
         return self.local_position if self.local_position and self.is_local(layer) else self.position
 
     def layer_feed_forward(self, layer: int) -> Mlp | Moe:

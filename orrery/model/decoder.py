@@ -46,11 +46,12 @@ class Decoder(nn.Module):
         self.embed = nn.Embedding(cfg.vocab_size, cfg.d_model)
         self.position_embed = make_position_embedding(cfg.position, cfg.d_model)
         self.position_bias = make_position_bias(cfg.position, cfg.n_heads)
+        self.embed_norm = make_norm(cfg) if cfg.embedding_norm != "none" else None
         self.dropout = nn.Dropout(cfg.dropout)
         self.blocks = nn.ModuleList(make_block(cfg, i, self.position_bias) for i in range(cfg.n_layers))
         # Post-norm layers end in a norm of their own.
         self.norm = nn.Identity() if cfg.placement == "post" else make_norm(cfg)
-        self.lm_head = None if cfg.tied else nn.Linear(cfg.d_model, cfg.vocab_size, bias=False)
+        self.lm_head = None if cfg.tied else nn.Linear(cfg.d_model, cfg.vocab_size, bias=cfg.head_bias)
         self.mtp = nn.ModuleList(
             MTP(cfg, k, self.embed_tokens, self.position_bias) for k in range(cfg.mtp_heads)
         )
@@ -71,6 +72,8 @@ class Decoder(nn.Module):
         x = self.embed_tokens(tokens)
         if self.position_embed is not None:
             x = x + self.position_embed(ctx.positions).to(x.dtype)
+        if self.embed_norm is not None:
+            x = self.embed_norm(x)
         x = self.dropout(x)
         for block in self.blocks:
             x = block(x, ctx)
@@ -83,12 +86,22 @@ class Decoder(nn.Module):
 
     def head(self, hidden: Tensor) -> Tensor:
         """(T, d) -> (T, V) logits, scaled and soft-capped as the config says."""
-        logits = F.linear(hidden, self.embed.weight) if self.lm_head is None else self.lm_head(hidden)
+        logits = self.lm_head(hidden) if self.lm_head is not None else tied_head(self.embed, hidden)
         if self.cfg.logit_scale is not None:
             logits = logits * self.cfg.logit_scale
         if self.cfg.logit_softcap is not None:
             logits = self.cfg.logit_softcap * torch.tanh(logits / self.cfg.logit_softcap)
         return logits
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the model computes in: that of its first weight (layers over quantised weights have none)."""
+        return next(p.dtype for p in self.parameters() if p.is_floating_point())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return next(self.parameters()).device
 
     @torch.no_grad()
     def reset_parameters(self, seed: int = 0) -> None:
@@ -111,16 +124,25 @@ class Decoder(nn.Module):
                 module.reset_parameters()
 
     def cache_spec(self) -> list[CacheSpec]:
-        """What each layer keeps for each token while generating."""
-        return [block.attn.cache_spec() for block in self.blocks]  # type: ignore[missing-attribute]
+        """What each layer with attention keeps for each token while generating."""
+        return [block.attn.cache_spec() for block in self.blocks if block.attn is not None]  # type: ignore[missing-attribute]
 
     def num_parameters(self, *, active: bool = False) -> int:
         """Weights, each counted once; `active` counts those a token passes through (experts: the chosen ones)."""
-        return sum(row.active if active else row.parameters for row in describe(self))
+        if not active:
+            return sum(row.parameters for row in describe(self))
+        return sum(row.active for row in describe(self) if row.component != "multi_token")
 
     def describe(self) -> list[Component]:
         """Every tensor with its component, shape and size."""
         return describe(self)
+
+
+def tied_head(embed: nn.Module, hidden: Tensor) -> Tensor:
+    """(T, d) -> (T, V): the product with every token's embedding; a quantised table does it in its own way."""
+    if isinstance(embed, nn.Embedding):
+        return F.linear(hidden, embed.weight)
+    return embed.as_linear(hidden)  # type: ignore[not-callable]
 
 
 def make_position_embedding(position: Position, d_model: int) -> nn.Module | None:

@@ -8,19 +8,21 @@ To print it:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from orrery.model.config import Moe
+from torch import nn
 
-if TYPE_CHECKING:
-    from orrery.model.decoder import Decoder
+from orrery.model.moe import MoE
 
-Part = Literal["embedding", "attention", "feed_forward", "norm", "head", "multi_token"]
+Part = Literal["embedding", "attention", "recurrent", "feed_forward", "norm", "head", "multi_token"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Component:
-    """One tensor. `active` numbers take part in one token's pass: fewer than `parameters` in experts of an MoE."""
+    """One tensor. `active` numbers take part in one token's pass: fewer than `parameters` in the experts of an MoE.
+
+    Multi-token-prediction modules take part in training only, which is when theirs are active.
+    """
 
     name: str
     component: Part
@@ -29,24 +31,27 @@ class Component:
     active: int
 
 
-def describe(model: Decoder) -> list[Component]:
+def describe(model: nn.Module) -> list[Component]:
     """A row for every tensor, each counted once; a tied head has no row of its own."""
-    rows = []
-    for name, parameter in model.named_parameters():
-        size = parameter.numel()
-        rows.append(
-            Component(
-                name=name,
-                component=component_of(name),
-                shape=tuple(parameter.shape),
-                parameters=size,
-                active=_active(model, name, size),
-            )
+    share = {
+        parameter: module.cfg.top_k / module.cfg.n_experts
+        for module in model.modules()
+        if isinstance(module, MoE)
+        for parameter in module.experts.parameters()
+    }
+    return [
+        Component(
+            name=name,
+            component=component_of(name),
+            shape=tuple(parameter.shape),
+            parameters=parameter.numel(),
+            active=round(parameter.numel() * share.get(parameter, 1)),
         )
-    return rows
+        for name, parameter in model.named_parameters()
+    ]
 
 
-def parameters_by_component(model: Decoder, *, active: bool = False) -> dict[str, int]:
+def parameters_by_component(model: nn.Module, *, active: bool = False) -> dict[str, int]:
     """Totals of `describe`, in the order the components appear in."""
     totals: dict[str, int] = {}
     for row in describe(model):
@@ -65,12 +70,6 @@ def component_of(name: str) -> Part:
         return "embedding"
     if any(part == "norm" or part.endswith("_norm") for part in parts):
         return "norm"
+    if "recurrent" in parts:
+        return "recurrent"
     return "feed_forward" if "mlp" in parts else "attention"
-
-
-def _active(model: Decoder, name: str, size: int) -> int:
-    """Of E stacked experts a token passes through top_k; multi-token heads take no part when a model runs."""
-    moe = model.cfg.feed_forward
-    if isinstance(moe, Moe) and ".mlp.experts." in name:
-        size = size * moe.top_k // moe.n_experts
-    return 0 if component_of(name) == "multi_token" else size

@@ -9,6 +9,8 @@ A network that no known family expresses is saved under our own names with `mode
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +18,31 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from orrery.kit.config import resolve, to_dict
 from orrery.kit.errors import OrreryError, suggest
 from orrery.kit.files import atomic_folder, atomic_write
+from orrery.model.build import build
 from orrery.model.config import DecoderConfig
 from orrery.model.decoder import Decoder
-from orrery.model.families import FAMILIES, family_of
-from orrery.model.families.family import Names
+from orrery.model.families import BY_TYPE, family_of
+from orrery.model.families.family import Family, Names
 from orrery.model.names import Source, sources
+from orrery.model.shell import shell
 
 CONFIG, WEIGHTS, INDEX, GENERATION = (
     "config.json", "model.safetensors", "model.safetensors.index.json", "generation_config.json",
 )  # fmt: skip
 OURS = "orrery"
+REDUNDANT = (r"rotary_emb\.inv_freq$",)
 
 
 def save_model(
-    model: Decoder,
+    model: nn.Module,
     folder: str | Path,
     *,
     bos_id: int | None = None,
-    eos_id: int | None = None,
+    eos_id: int | Sequence[int] | None = None,
     shard_bytes: int = 4_000_000_000,
 ) -> None:
     """Write config.json, model.safetensors (several beyond `shard_bytes`) and, if `eos_id` is given, generation_config.json.
@@ -54,19 +58,19 @@ def save_model(
         with atomic_folder(folder) as temporary:
             save_model(model, temporary, bos_id=bos_id, eos_id=eos_id, shard_bytes=shard_bytes)
         return
-    config, names = _describe(model, bos_id, eos_id)
+    family = family_of(model.cfg, prefer=getattr(model, "family", None))
     state = model.state_dict()
-    _check_whole(model.cfg, state)
-    table = sources({name: tensor.shape for name, tensor in state.items()}, names)
-    shards = _shards(state, shard_bytes)
+    _check_whole(model, state)
+    config = _describe(model, family, bos_id, eos_id)
+    shards = _shards(
+        sources({name: tensor.shape for name, tensor in state.items()}, _table(family, model.cfg)),
+        state,
+        shard_bytes,
+    )
     files = [WEIGHTS] if len(shards) == 1 else [_shard_name(i, len(shards)) for i in range(len(shards))]
     where: dict[str, str] = {}
     for file, shard in zip(files, shards, strict=True):
-        theirs = {
-            name: part
-            for ours in shard
-            for name, part in table[ours].take_apart(state[ours].detach()).items()
-        }
+        theirs = {name: part.detach() for source in shard for name, part in source.split(state).items()}
         where |= dict.fromkeys(theirs, file)
         atomic_write(folder / file, to_safetensors(theirs, metadata={"format": "pt"}))
     if len(shards) > 1:
@@ -77,45 +81,96 @@ def save_model(
     atomic_write(folder / CONFIG, _json(config))
 
 
-def load_config(folder: str | Path) -> DecoderConfig:
-    """The shape of the model in a folder, without its weights.
+def load_config(folder: str | Path) -> Any:
+    """The shape of the model in a folder or of a bare config.json, without its weights: a `DecoderConfig`, or an encoder's.
 
     Raises:
         OrreryError: no config.json, or one that does not describe a model we know.
     """
-    return _read_config(Path(folder))[0]
+    return read_config(Path(folder))[1]
 
 
 def load_model(
     folder: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
 ) -> Decoder:
-    """Open a model folder; every tensor must be there with its right shape, and no other.
+    """Open the folder of a decoder; every tensor must be there with its right shape, and no other.
 
     On a CPU with `dtype` None (as stored) plain tensors stay in the mapped file until they are used or changed.
 
     Raises:
-        OrreryError: a file is missing or damaged, or the tensors are not those the config asks for.
+        OrreryError: a file is missing or damaged, the tensors are not those the config asks for, or the model is no decoder.
     """
-    folder = Path(folder)
-    cfg, names = _read_config(folder)
-    model = _shell(cfg)
-    wanted = model.state_dict()
-    table = sources({name: tensor.shape for name, tensor in wanted.items()}, names)
-    files = {path: _open(path) for path in _weight_files(folder)}
-    where = {name: path for path, file in files.items() for name in file.keys()}  # noqa: SIM118 (not a dict)
-    _check(folder, where, files, {name: (table[name], wanted[name].shape) for name in wanted}, tied=cfg.tied)
-    state = {}
-    for ours, source in table.items():
-        theirs = {name: files[where[name]].get_tensor(name) for parts in source.names for name in parts}
-        state[ours] = source.join(theirs).to(
-            device=device, dtype=dtype if wanted[ours].is_floating_point() else None
+    model = open_model(folder, dtype=dtype, device=device)
+    if not isinstance(model, Decoder):
+        raise OrreryError(
+            f"'{folder}' holds a {type(model).__name__}, which does not continue text; give a decoder (a causal language model)"
         )
-    model.load_state_dict(state, strict=True, assign=True)
     return model
 
 
-def _check_whole(cfg: DecoderConfig, state: dict[str, Tensor]) -> None:
-    plain = {name: tensor.shape for name, tensor in _shell(cfg).state_dict().items()}
+def open_model(
+    folder: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+) -> nn.Module:
+    """Open the folder of any model we know: decoder, encoder, encoder-decoder. Otherwise as `load_model`."""
+    folder = Path(folder)
+    family, cfg = read_config(folder)
+    files = {path: _open(path) for path in _weight_files(folder)}
+    where = _tensors_of(files, family)
+    if family is not None and family.fit is not None:
+        cfg = family.fit(cfg, set(where))
+    model = shell(lambda: build(cfg))
+    wanted = model.state_dict()
+    shapes = {name: tensor.shape for name, tensor in wanted.items()}
+    table = sources(shapes, _table(family, cfg))
+    _check(folder, where, files, table, shapes, tied=getattr(cfg, "tied", True))
+    state: dict[str, Tensor] = {}
+    for source in table:
+        theirs = {name: _read(files, *where[name]) for name in source.theirs}
+        for name, tensor in source.join(theirs, shapes).items():
+            state[name] = tensor.to(device=device, dtype=dtype if wanted[name].is_floating_point() else None)
+    model.load_state_dict(state, strict=True, assign=True)
+    model.family = family.model_type if family else None  # type: ignore[bad-argument-type]
+    return model
+
+
+def read_config(path: Path) -> tuple[Family | None, Any]:
+    """The family and the shape of the model in a folder, or of a config.json; no family: one saved under our own names.
+
+    Raises:
+        OrreryError: no such file, or one that does not describe a model we know.
+    """
+    path = path if path.suffix == ".json" else path / CONFIG
+    try:
+        hf = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        what = "is not a folder" if not path.parent.is_dir() else f"has no {CONFIG}"
+        raise OrreryError(f"'{path.parent}' {what}; give the folder of a model") from None
+    except (OSError, ValueError) as error:
+        raise OrreryError(f"cannot read '{path}': {error}") from None
+    kind = hf.get("model_type") if isinstance(hf, dict) else None
+    if kind == OURS:
+        return None, resolve(DecoderConfig, hf.get("decoder"), where=str(path))
+    if kind not in BY_TYPE:
+        known = [OURS, *BY_TYPE]
+        raise OrreryError(
+            f"'{path}': model_type '{kind}' is not known; known are {', '.join(known)}.{suggest(str(kind), known)}"
+        )
+    try:
+        return BY_TYPE[kind], BY_TYPE[kind].read(hf)
+    except KeyError as error:
+        raise OrreryError(f"'{path}' lacks the setting {error}; a {kind} model needs it") from None
+    except (TypeError, AttributeError) as error:
+        raise OrreryError(f"'{path}' has a setting of the wrong type ({error})") from None
+    except OrreryError as error:
+        raise OrreryError(f"'{path}': {error}") from None
+
+
+def _table(family: Family | None, cfg: Any) -> Names | None:
+    return None if family is None else family.table(cfg)
+
+
+def _check_whole(model: nn.Module, state: dict[str, Tensor]) -> None:
+    plain = {name: tensor.shape for name, tensor in shell(lambda: build(model.cfg)).state_dict().items()}
     strange = [name for name, tensor in state.items() if plain.get(name) != tensor.shape]
     if strange or len(state) < len(plain):
         names = strange or [name for name in plain if name not in state]
@@ -125,61 +180,37 @@ def _check_whole(cfg: DecoderConfig, state: dict[str, Tensor]) -> None:
         )
 
 
-def _describe(model: Decoder, bos_id: int | None, eos_id: int | None) -> tuple[dict[str, Any], Names | None]:
-    """The content of config.json, and the family's table of names."""
-    family = family_of(model.cfg)
+def _describe(
+    model: nn.Module, family: Family | None, bos_id: int | None, eos_id: int | Sequence[int] | None
+) -> dict[str, Any]:
+    """The content of config.json."""
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     ids = {"bos_token_id": bos_id, "eos_token_id": eos_id, "pad_token_id": None}
     if family is None:
         return {
             "model_type": OURS,
-            "architectures": ["Decoder"],
+            "architectures": [type(model).__name__],
             "decoder": to_dict(model.cfg),
             **ids,
             "dtype": dtype,
-        }, None
+        }
     head = {"architectures": [family.architecture], "model_type": family.model_type}
-    return {**head, **family.write(model.cfg), **ids, "dtype": dtype, "torch_dtype": dtype}, family.names
+    return {**head, **ids, **family.write(model.cfg), "dtype": dtype, "torch_dtype": dtype}
 
 
-def _read_config(folder: Path) -> tuple[DecoderConfig, Names | None]:
-    path = folder / CONFIG
-    try:
-        hf = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        what = "is not a folder" if not folder.is_dir() else f"has no {CONFIG}"
-        raise OrreryError(f"'{folder}' {what}; give the folder of a model") from None
-    except (OSError, ValueError) as error:
-        raise OrreryError(f"cannot read '{path}': {error}") from None
-    kind = hf.get("model_type") if isinstance(hf, dict) else None
-    if kind == OURS:
-        return resolve(DecoderConfig, hf.get("decoder"), where=str(path)), None
-    if kind not in FAMILIES:
-        known = [OURS, *FAMILIES]
-        raise OrreryError(
-            f"'{path}': model_type '{kind}' is not known; known are {', '.join(known)}.{suggest(str(kind), known)}"
-        )
-    try:
-        return FAMILIES[kind].read(hf), FAMILIES[kind].names
-    except KeyError as error:
-        raise OrreryError(f"'{path}' lacks the setting {error}; a {kind} model needs it") from None
-    except (TypeError, AttributeError) as error:
-        raise OrreryError(f"'{path}' has a setting of the wrong type ({error})") from None
-    except OrreryError as error:
-        raise OrreryError(f"'{path}': {error}") from None
+def _tensors_of(files: dict[Path, Any], family: Family | None) -> dict[str, tuple[Path, str]]:
+    """Where each tensor is: its name as our tables spell it -> the file, and its name there."""
+    where = {}
+    for path, file in files.items():
+        for name in file.keys():  # noqa: SIM118 (not a dict)
+            spelt = family.canonical_name(name) if family else name
+            if family is None or not family.is_redundant(spelt):
+                where[spelt] = (path, name)
+    return where
 
 
-def _shell(cfg: DecoderConfig) -> Decoder:
-    """The model with parameters that are shapes only, so that building it costs no memory and no time."""
-
-    def shape_only(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
-        return None if parameter is None else nn.Parameter(parameter.detach().to("meta"))
-
-    hook = register_module_parameter_registration_hook(shape_only)  # type: ignore[arg-type]
-    try:
-        return Decoder(cfg)
-    finally:
-        hook.remove()
+def _read(files: dict[Path, Any], path: Path, name: str) -> Tensor:
+    return files[path].get_tensor(name)
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -209,14 +240,15 @@ def _open(path: Path) -> Any:
 
 def _check(
     folder: Path,
-    where: dict[str, Path],
+    where: dict[str, tuple[Path, str]],
     files: dict[Path, Any],
-    wanted: dict[str, tuple[Source, torch.Size]],
+    table: list[Source],
+    ours: dict[str, torch.Size],
     *,
     tied: bool,
 ) -> None:
     """Exactly the tensors that are wanted, in exactly their shapes."""
-    shapes = {name: shape for source, ours in wanted.values() for name, shape in source.shapes(ours).items()}
+    shapes = {name: shape for source in table for name, shape in source.shapes(ours).items()}
     missing = sorted(shapes.keys() - where.keys())
     unexpected = sorted(name for name in where.keys() - shapes.keys() if not _redundant(name, tied=tied))
     if missing or unexpected:
@@ -229,16 +261,17 @@ def _check(
             f"the weights in '{folder}' are not those its {CONFIG} asks for; {'; '.join(parts)}"
         )
     for name, shape in shapes.items():
-        found = tuple(files[where[name]].get_slice(name).get_shape())
+        path, there = where[name]
+        found = tuple(files[path].get_slice(there).get_shape())
         if found != shape:
             raise OrreryError(
-                f"'{where[name]}': tensor '{name}' has shape {list(found)}, but the config asks for {list(shape)}"
+                f"'{path}': tensor '{there}' has shape {list(found)}, but the config asks for {list(shape)}"
             )
 
 
 def _redundant(name: str, *, tied: bool) -> bool:
     """Tensors that some writers add and that say nothing new."""
-    return name.endswith("rotary_emb.inv_freq") or (tied and name == "lm_head.weight")
+    return any(re.search(pattern, name) for pattern in REDUNDANT) or (tied and name == "lm_head.weight")
 
 
 def _some(names: list[str]) -> str:
@@ -246,16 +279,17 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + more
 
 
-def _shards(state: dict[str, Tensor], limit: int) -> list[list[str]]:
-    """Names of our tensors, split so that no file is larger than `limit` unless one tensor is."""
-    shards: list[list[str]] = [[]]
+def _shards(table: list[Source], state: dict[str, Tensor], limit: int) -> list[list[Source]]:
+    """What is stored, split so that no file is larger than `limit` unless one piece is."""
+    shards: list[list[Source]] = [[]]
     size = 0
-    for name, tensor in state.items():
-        if shards[-1] and size + tensor.nbytes > limit:
+    for source in table:
+        nbytes = sum(state[name].nbytes for name in source.ours)
+        if shards[-1] and size + nbytes > limit:
             shards.append([])
             size = 0
-        shards[-1].append(name)
-        size += tensor.nbytes
+        shards[-1].append(source)
+        size += nbytes
     return shards
 
 

@@ -1,69 +1,166 @@
-"""Between our tensors and those of a file: which are joined to make one of ours, and how one of ours is taken apart."""
+"""Between our tensors and those of a file: which are joined to make ours, and how ours are taken apart.
+
+A family's table says it as data (`Names`):
+
+    "blocks.{i}.attn.q_proj": "model.layers.{i}.self_attn.q_proj"                       one for one, weight and bias
+    ("…q_proj", "…k_proj", "…v_proj"): "model.layers.{i}.self_attn.qkv_proj"             theirs is ours, rows end to end
+    "blocks.{i}.mlp.down_proj": As("h.{i}.mlp.c_proj", TRANSPOSED)                       another layout
+    "blocks.{i}.mlp.experts.down": ("model.layers.{i}.mlp.experts.{e}.down_proj.weight",)  a stack over experts
+
+`{i}` stands for the layer and `{e}` for the expert. A key names a module (its tensors keep their last name) or a tensor.
+A value None says that the file has no such tensor: ours keeps what it was made with.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from orrery.model.families.family import Names
+from orrery.kit.errors import OrreryError
 
 LAYER = re.compile(r"(?<=blocks\.)\d+")
+
+Tensors = Sequence[Tensor]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How tensors of a file become ours and back. `split` must work on shapes alone (meta tensors).
+
+    join(theirs, the shapes ours must have) -> ours; split(ours) -> theirs; each in the order of the names.
+    """
+
+    join: Callable[[Tensors, Sequence[torch.Size]], Tensors]
+    split: Callable[[Tensors], Tensors]
+
+
+@dataclass(frozen=True)
+class As:
+    """Under these names in the file, in this layout."""
+
+    theirs: str | tuple[str, ...]
+    layout: Layout
+
+
+Names = Mapping[str | tuple[str, ...], str | tuple[str, ...] | As | None]
+
+
+def _rows(tensors: Tensors, shapes: Sequence[torch.Size]) -> Tensors:
+    return tensors[0].split([shape[0] for shape in shapes])
+
+
+SAME = Layout(lambda theirs, shapes: theirs, lambda ours: ours)
+"""One for one."""
+
+ROWS = Layout(_rows, lambda ours: [torch.cat(list(ours))])
+"""Theirs is ours end to end (fused projections)."""
+
+TRANSPOSED = Layout(lambda theirs, shapes: [t.t() for t in theirs], lambda ours: [t.t() for t in ours])
+"""Theirs stores (in, out); vectors are the same."""
+
+TRANSPOSED_ROWS = Layout(
+    lambda theirs, shapes: _rows([theirs[0].t()], shapes), lambda ours: [torch.cat(list(ours)).t()]
+)
+"""Fused and stored (in, out)."""
+
+
+def per_head(heads: int) -> Layout:
+    """Theirs holds, head by head, that head's rows of each of ours (GPT-NeoX: q, k, v of head 0, then of head 1, ...)."""
+
+    def join(theirs: Tensors, shapes: Sequence[torch.Size]) -> Tensors:
+        sizes = [shape[0] // heads for shape in shapes]
+        parts = theirs[0].unflatten(0, (heads, sum(sizes))).split(sizes, 1)
+        return [part.flatten(0, 1) for part in parts]
+
+    def split(ours: Tensors) -> Tensors:
+        return [torch.cat([t.unflatten(0, (heads, -1)) for t in ours], 1).flatten(0, 1)]
+
+    return Layout(join, split)
+
+
+def stacked(parts: int) -> Layout:
+    """Ours (E, in, out) from `parts` matrices (out / parts, in) of each expert, expert by expert."""
+
+    def join(theirs: Tensors, shapes: Sequence[torch.Size]) -> Tensors:
+        experts = [torch.cat(list(theirs[i : i + parts])).t() for i in range(0, len(theirs), parts)]
+        return [torch.stack(experts)]
+
+    def split(ours: Tensors) -> Tensors:
+        return [part.t() for expert in ours[0] for part in expert.chunk(parts, -1)]
+
+    return Layout(join, split)
 
 
 @dataclass(frozen=True)
 class Source:
-    """The tensors of a file that make one of ours: `names[expert][part]`; a plain tensor is one expert of one part.
+    """Tensors of a file that make some of ours."""
 
-    Stacked experts: ours (E, in, out) from E times their parts (out_p, in), joined along out and transposed.
-    """
+    ours: tuple[str, ...]
+    theirs: tuple[str, ...]
+    layout: Layout
 
-    names: tuple[tuple[str, ...], ...]
-    stacked: bool
-
-    def shapes(self, ours: torch.Size) -> dict[str, tuple[int, ...]]:
+    def shapes(self, ours: Mapping[str, torch.Size]) -> dict[str, tuple[int, ...]]:
         """The shape each tensor of the file must have."""
-        if not self.stacked:
-            return {self.names[0][0]: tuple(ours)}
-        _, width, out = ours
-        return {name: (out // len(parts), width) for parts in self.names for name in parts}
+        shells = [torch.empty(ours[name], device="meta") for name in self.ours]
+        parts = self.layout.split(shells)
+        return {name: tuple(part.shape) for name, part in zip(self.theirs, parts, strict=True)}
 
-    def join(self, theirs: dict[str, Tensor]) -> Tensor:
-        """Ours from theirs; a plain tensor is not copied."""
-        if not self.stacked:
-            return theirs[self.names[0][0]]
-        return torch.stack([torch.cat([theirs[name] for name in parts]).T for parts in self.names])
+    def join(self, theirs: Mapping[str, Tensor], ours: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+        """Ours from theirs; plain tensors are not copied."""
+        made = self.layout.join([theirs[name] for name in self.theirs], [ours[name] for name in self.ours])
+        return dict(zip(self.ours, made, strict=True))
 
-    def take_apart(self, ours: Tensor) -> dict[str, Tensor]:
+    def split(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Theirs from ours."""
-        if not self.stacked:
-            return {self.names[0][0]: ours.contiguous()}
-        return {
-            name: part.T.contiguous()
-            for expert, parts in zip(ours, self.names, strict=True)
-            for name, part in zip(parts, expert.chunk(len(parts), -1), strict=True)
-        }
+        parts = self.layout.split([ours[name] for name in self.ours])
+        return {name: part.contiguous() for name, part in zip(self.theirs, parts, strict=True)}
 
 
-def sources(ours: dict[str, torch.Size], table: Names | None) -> dict[str, Source]:
-    """Where each of our tensors comes from by a family's table; None: a file under our own names."""
+def sources(ours: Mapping[str, torch.Size], table: Names | None) -> list[Source]:
+    """Where our tensors come from by a family's table, each named once; None: a file under our own names.
+
+    Raises:
+        OrreryError: the table has no word for one of ours.
+    """
     if table is None:
-        return {name: Source(((name,),), False) for name in ours}
-    return {name: _source(name, shape, table) for name, shape in ours.items()}
+        return [Source((name,), (name,), SAME) for name in ours]
+    entries = {one: key for key in table for one in ((key,) if isinstance(key, str) else key)}
+    found: dict[tuple[str, ...], Source] = {}
+    for name, shape in ours.items():
+        layer = LAYER.search(name)
+        index = layer[0] if layer else ""
+        pattern = LAYER.sub("{i}", name)
+        whole = pattern in entries
+        module, _, leaf = pattern.rpartition(".")
+        if not whole and module not in entries:
+            raise OrreryError(f"this family of models has no tensor for '{name}'")
+        key = entries[pattern if whole else module]
+        group = tuple(
+            (one if whole else f"{one}.{leaf}").replace("{i}", index)
+            for one in ((key,) if isinstance(key, str) else key)
+        )
+        value = table[key]
+        if value is not None and group not in found:
+            found[group] = _source(group, value, index, "" if whole else leaf, shape)
+    return list(found.values())
 
 
-def _source(name: str, shape: torch.Size, table: Names) -> Source:
-    layer = LAYER.search(name)
-    index = layer[0] if layer else ""
-    key = LAYER.sub("{i}", name)
-    module, _, leaf = key.rpartition(".")
-    theirs = table[key] if key in table else table[module]
-    if isinstance(theirs, str):
-        whole = theirs if key in table else f"{theirs}.{leaf}"
-        return Source(((whole.replace("{i}", index),),), False)
+def _source(
+    ours: tuple[str, ...], value: str | tuple[str, ...] | As, index: str, leaf: str, shape: torch.Size
+) -> Source:
+    if isinstance(value, str):
+        value = As(value, ROWS if len(ours) > 1 else SAME)
+    elif isinstance(value, tuple):
+        value = As(value, stacked(len(value)))
+    names = (value.theirs,) if isinstance(value.theirs, str) else value.theirs
+    if any("{e}" in name for name in names):
+        names = tuple(name.replace("{e}", str(e)) for e in range(shape[0]) for name in names)
     return Source(
-        tuple(tuple(n.replace("{i}", index).replace("{e}", str(e)) for n in theirs) for e in range(shape[0])),
-        True,
+        ours,
+        tuple(f"{name}.{leaf}" if leaf else name for name in (n.replace("{i}", index) for n in names)),
+        value.layout,
     )

@@ -80,5 +80,27 @@ def make_norm(cfg: DecoderConfig, width: int | None = None) -> nn.Module:
     """The norm `cfg` asks for, over `width` features (None: d_model)."""
     width = cfg.d_model if width is None else width
     if cfg.norm == "layernorm":
-        return LayerNorm(width, cfg.norm_eps)
+        return LayerNorm(width, cfg.norm_eps, bias=cfg.norm_bias)
     return RMSNorm(width, cfg.norm_eps, unit_offset=cfg.norm_unit_offset)
+
+
+class HeadNorm(nn.Module):
+    """LayerNorm without a shift over each head of (..., H, D), with weights (H, D): every head its own (Command R)."""
+
+    def __init__(self, heads: int, width: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(heads, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., H, D) -> (..., H, D)."""
+        return F.layer_norm(x, x.shape[-1:], eps=self.eps) * self.weight
+
+
+def make_qk_norm(cfg: DecoderConfig, heads: int) -> nn.Module | None:
+    """The norm of queries or keys, of which there are `heads`; it takes (T, H, D), or (T, H * D) with "width"."""
+    if not cfg.qk_norm:
+        return None
+    if cfg.qk_norm == "each_head":
+        return HeadNorm(heads, cfg.head_size, cfg.norm_eps)
+    return make_norm(cfg, heads * cfg.head_size if cfg.qk_norm == "width" else cfg.head_size)

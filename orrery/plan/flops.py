@@ -17,7 +17,7 @@ from typing import Literal
 
 from orrery.model.config import DecoderConfig
 from orrery.model.mla import Mla
-from orrery.plan.parameters import count_parameters, feed_forward_parameters, multi_token_parameters
+from orrery.plan.parameters import count_parameters
 
 Convention = Literal["full", "causal"]
 
@@ -48,13 +48,14 @@ def count_flops(cfg: DecoderConfig, context: int | None = None) -> Flops:
     """FLOPs of one token in sequences of `context` tokens (None: the model's `max_positions`)."""
     context = cfg.max_positions if context is None else context
     parameters, head = count_parameters(cfg), cfg.vocab_size * cfg.d_model
+    attending = [i for i in range(cfg.n_layers) if cfg.attends(i)]
     per_seen = 2 * cfg.n_heads * attention_width(cfg)
     return Flops(
         context=context,
         matmul=2.0 * (parameters.active_non_embedding + head),
-        attention_full=float(per_seen * cfg.n_layers * context),
-        attention_causal=sum(per_seen * mean_seen(context, cfg.layer_window(i)) for i in range(cfg.n_layers)),
-        multi_token=sum(_multi_token(cfg, cfg.n_layers + k) + 2.0 * head for k in range(cfg.mtp_heads)),
+        attention_full=float(per_seen * len(attending) * context),
+        attention_causal=sum(per_seen * mean_seen(context, cfg.layer_window(i)) for i in attending),
+        multi_token=2.0 * (parameters.active_multi_token + cfg.mtp_heads * head),
     )
 
 
@@ -69,11 +70,3 @@ def mean_seen(context: int, window: int | None = None) -> float:
     """Tokens a token sees, itself included, on average over a sequence: mean of min(i, window) for i = 1 .. context."""
     w = min(context, window or context)
     return (w * (w + 1) / 2 + (context - w) * w) / context
-
-
-def _multi_token(cfg: DecoderConfig, layer: int) -> float:
-    feed_forward = cfg.layer_feed_forward(layer)
-    idle = feed_forward_parameters(cfg.d_model, feed_forward) - feed_forward_parameters(
-        cfg.d_model, feed_forward, active=True
-    )
-    return 2.0 * (multi_token_parameters(cfg, layer) - idle)

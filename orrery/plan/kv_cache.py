@@ -24,10 +24,13 @@ def kv_numbers_per_token(cfg: DecoderConfig) -> int:
 
 def kv_bytes_per_token(cfg: DecoderConfig, *, bytes_per_number: float = 2) -> int:
     """Bytes all layers keep for one token while no window has filled; 2 bytes a number is bf16."""
-    return round(cfg.n_layers * kv_numbers_per_token(cfg) * bytes_per_number)
+    attending = sum(cfg.attends(layer) for layer in range(cfg.n_layers))
+    return round(attending * kv_numbers_per_token(cfg) * bytes_per_number)
 
 
 def kv_bytes(cfg: DecoderConfig, length: int, *, bytes_per_number: float = 2) -> int:
     """Bytes needed for one sequence of `length` tokens, local layers keeping their window only."""
-    kept = sum(min(length, cfg.layer_window(layer) or length) for layer in range(cfg.n_layers))
+    kept = sum(
+        min(length, cfg.layer_window(layer) or length) for layer in range(cfg.n_layers) if cfg.attends(layer)
+    )
     return round(kept * kv_numbers_per_token(cfg) * bytes_per_number)

@@ -115,7 +115,7 @@ def states_per_weight(cfg: DecoderConfig, optimizer: Optimizer) -> float:
     if optimizer != "muon":
         return STATES[optimizer]
     parameters = count_parameters(cfg)
-    matrices = parameters.attention + parameters.feed_forward + parameters.multi_token
+    matrices = parameters.attention + parameters.recurrent + parameters.feed_forward + parameters.multi_token
     return (matrices * 1 + (parameters.total - matrices) * 2) / parameters.total
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,35 +10,61 @@ from typing import Any
 from orrery.kit.errors import OrreryError
 from orrery.model.config import DecoderConfig, Init
 from orrery.model.moe import Moe
+from orrery.model.names import Names
 
 Hf = dict[str, Any]
-Names = dict[str, str | tuple[str, ...]]
+
+__all__ = ["Family", "Hf", "Names", "canonical"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """A model family under its Hugging Face names. `write` raises OrreryError for a part it has no word for.
 
-    `names` maps our modules or tensors to theirs, `{i}` standing for the layer. A tuple of names with `{e}` in them
-    says that ours is a stack over experts: their (out, in) matrices joined along out, transposed to (in, out).
+    Attributes:
+        names: our modules or tensors to theirs (see `model.names`); a function of the config where layouts depend on it.
+        aliases: other values of `model_type` that `read` understands.
+        renames: (pattern, replacement) for names as other writers spell them, applied to the names in a file in order.
+        redundant: patterns of tensors that some writers add and that say nothing new.
+        fit: the config that the tensors of a file (their names) ask for, where config.json alone does not say.
     """
 
     model_type: str
     architecture: str
-    names: Names
-    read: Callable[[Hf], DecoderConfig]
-    write: Callable[[DecoderConfig], Hf]
+    names: Names | Callable[[Any], Names]
+    read: Callable[[Hf], Any]
+    write: Callable[[Any], Hf]
+    aliases: tuple[str, ...] = ()
+    renames: tuple[tuple[str, str], ...] = ()
+    redundant: tuple[str, ...] = ()
+    fit: Callable[[Any, set[str]], Any] | None = None
+
+    def table(self, cfg: Any) -> Names:
+        """The names for one config."""
+        return self.names(cfg) if callable(self.names) else self.names
+
+    def canonical_name(self, name: str) -> str:
+        """A tensor's name in a file as `names` spells it."""
+        for pattern, new in self.renames:
+            name = re.sub(pattern, new, name)
+        return name
+
+    def is_redundant(self, name: str) -> bool:
+        """Whether a tensor of a file says nothing new."""
+        return any(re.search(pattern, name) for pattern in self.redundant)
 
     def expresses(self, cfg: DecoderConfig) -> bool:
         """Whether a folder of this family gives back the same network: what is written reads as what was meant."""
         try:
             return canonical(self.read(self.write(cfg))) == canonical(cfg)
-        except OrreryError:
+        except (OrreryError, AttributeError):  # a part, or a kind of model, that this family has no word for
             return False
 
 
-def canonical(cfg: DecoderConfig) -> DecoderConfig:
+def canonical(cfg: Any) -> Any:
     """One spelling for one network: defaults filled in, and left out what only training looks at."""
+    if not isinstance(cfg, DecoderConfig):
+        return cfg
     pattern = tuple(cfg.layer_kind(i) for i in range(cfg.n_layers))
     local = "local" in pattern
     feed_forward = cfg.feed_forward
