@@ -13,8 +13,11 @@ from orrery.model.cache import Cached, CacheSpec, KVCache
 from orrery.model.config import DecoderConfig, Gqa, Init
 from orrery.model.context import Context
 from orrery.model.decoder import Decoder
+from orrery.model.encoder import Encoder, EncoderConfig
+from orrery.model.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from orrery.model.explicit import Explicit
-from orrery.model.folder import load_config, load_model, save_model
+from orrery.model.folder import load_config, load_model, open_model, save_model
+from orrery.model.memory import Memory
 from orrery.model.packed import Packed
 from orrery.model.probe import Probe, record
 from orrery.model.surgery import replace
@@ -25,14 +28,20 @@ __all__ = [
     "Context",
     "Decoder",
     "DecoderConfig",
+    "Encoder",
+    "EncoderConfig",
+    "EncoderDecoder",
+    "EncoderDecoderConfig",
     "Explicit",
     "Gqa",
     "Init",
     "KVCache",
+    "Memory",
     "Packed",
     "Probe",
     "load_config",
     "load_model",
+    "open_model",
     "record",
     "replace",
     "save_model",

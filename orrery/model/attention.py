@@ -36,6 +36,7 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(h * size, d, bias=cfg.output_bias)
         self.q_norm, self.k_norm = make_qk_norm(cfg, h), make_qk_norm(cfg, k)
         self.norm_width = cfg.qk_norm == "width"
+        self.clip = cfg.qkv_clip
         self.gate_proj = nn.Linear(d, h * size, bias=cfg.attention_bias) if cfg.attention_gate else None
         self.temperature = cfg.query_temperature
         self.sinks: Tensor | None = nn.Parameter(torch.zeros(h)) if cfg.sinks else None
@@ -58,11 +59,13 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """(T, d) -> (T, d)."""
         q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)
+        if self.clip is not None:
+            q, k, v = (t.clamp(-self.clip, self.clip) for t in (q, k, v))
         q, k = self.norm_queries_and_keys(q, k)
         v = v.unflatten(-1, (-1, self.head_dim))
         rotary = self.rotary
         if rotary is not None:
-            cos, sin = ctx.once(self.rotary_key, lambda: rotary(ctx.positions, ctx.max_length))
+            cos, sin = ctx.once(self.rotary_key, lambda: rotary.tables(ctx))
             q, k = (apply_rope(t, cos, sin, rotary.cfg.interleaved) for t in (q, k))
         if self.temperature is not None:
             q = q * query_temperature(self.temperature, ctx.positions).to(q.dtype)
@@ -88,6 +91,7 @@ class Attention(nn.Module):
             key_dim=self.head_dim,
             value_dim=self.head_dim,
             window=self.window,
+            restart_beyond=None if self.rotary is None else self.rotary.restart_beyond,
         )
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from orrery.model.attention import Attention
 from orrery.model.config import DecoderConfig
 from orrery.model.context import Context
+from orrery.model.cross_attention import CrossAttention
 from orrery.model.gated_delta import GatedDeltaNet
 from orrery.model.mamba2 import Mamba2, Mamba2Mixer
 from orrery.model.mla import MLA, Mla
@@ -119,22 +120,51 @@ class SingleBlock(Block):
     def __init__(self, cfg: DecoderConfig, index: int, bias: nn.Module | None = None) -> None:
         super().__init__(cfg, index, bias)
         self.norm = make_norm(cfg)
-        self.mlp = make_feed_forward(cfg, index) if cfg.layer_kind(index) == "feed_forward" else None
+        self.mlp = make_feed_forward(cfg, index) if cfg.feeds_forward(index) else None
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         h = self.norm(x)
         return self.add(x, self.mix(h, ctx) if self.mlp is None else self.mlp(h, ctx))
 
 
+class PreNormCrossBlock(PreNormBlock):
+    """`PreNormBlock` with x + cross(norm(x)) between its halves (T5, Raffel et al. 2019)."""
+
+    def __init__(self, cfg: DecoderConfig, index: int, bias: nn.Module | None = None) -> None:
+        super().__init__(cfg, index, bias)
+        self.cross_norm, self.cross = make_norm(cfg), CrossAttention(cfg, index)
+
+    def forward(self, x: Tensor, ctx: Context) -> Tensor:
+        x = self.add(x, self.mix(self.attn_norm(x), ctx))
+        x = self.residual_mid(self.add(x, self.cross(self.cross_norm(x), ctx)))
+        return self.add(x, self.mlp(self.mlp_norm(x), ctx))
+
+
+class PostNormCrossBlock(PostNormBlock):
+    """`PostNormBlock` with norm(x + cross(x)) between its halves (Vaswani et al. 2017)."""
+
+    def __init__(self, cfg: DecoderConfig, index: int, bias: nn.Module | None = None) -> None:
+        super().__init__(cfg, index, bias)
+        self.cross_norm, self.cross = make_norm(cfg), CrossAttention(cfg, index)
+
+    def forward(self, x: Tensor, ctx: Context) -> Tensor:
+        x = self.attn_norm(self.add(x, self.mix(x, ctx)))
+        x = self.residual_mid(self.cross_norm(self.add(x, self.cross(x, ctx))))
+        return self.mlp_norm(self.add(x, self.mlp(x, ctx)))
+
+
 PLACEMENTS: dict[str, type[Block]] = {
     "pre": PreNormBlock, "post": PostNormBlock, "sandwich": SandwichBlock, "reordered": ReorderedBlock,
 }  # fmt: skip
+WITH_MEMORY: dict[str, type[Block]] = {"pre": PreNormCrossBlock, "post": PostNormCrossBlock}
 
 
 def make_block(cfg: DecoderConfig, index: int, bias: nn.Module | None = None) -> Block:
     """The layer `index` of `cfg`; `bias` is the attention bias that all layers share, if any."""
     if cfg.sublayers == "one":
         return SingleBlock(cfg, index, bias)
+    if cfg.cross_attention:
+        return WITH_MEMORY[cfg.placement](cfg, index, bias)
     return (ParallelBlock if cfg.parallel else PLACEMENTS[cfg.placement])(cfg, index, bias)
 
 

@@ -20,10 +20,12 @@ from torch import Tensor, nn
 
 from orrery.kit.errors import OrreryError
 from orrery.model.context import Context, Site, Step, attention_mask
+from orrery.model.memory import Memory
 from orrery.model.scaled_dot_product import fast_attention
 
 if TYPE_CHECKING:
     from orrery.model.decoder import Decoder
+    from orrery.model.encoder_decoder import EncoderDecoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,7 @@ class CacheSpec:
     Attributes:
         window: how many of the last tokens the layer can see; None means all.
         shared: keys and values are one tensor (absorbed latent attention), kept once.
+        restart_beyond: keys of up to this many tokens are of no use to a longer sequence (see `RotaryEmbedding`).
     """
 
     layer: int
@@ -41,6 +44,7 @@ class CacheSpec:
     value_dim: int
     window: int | None = None
     shared: bool = False
+    restart_beyond: int | None = None
 
     @property
     def numbers_per_token(self) -> int:
@@ -59,7 +63,7 @@ class KVCache:
         OrreryError: rows or capacity below 1.
     """
 
-    def __init__(self, model: Decoder, rows: int, capacity: int) -> None:
+    def __init__(self, model: Decoder | EncoderDecoder, rows: int, capacity: int) -> None:
         if rows < 1 or capacity < 1:
             raise OrreryError(
                 f"a cache needs at least one row and one token, not rows={rows}, capacity={capacity}"
@@ -71,11 +75,19 @@ class KVCache:
         self.values: dict[int, Tensor] = {}
         # By recurrent layer and row: tokens seen, and the state after them.
         self.states: dict[nn.Module, list[tuple[int, Any]]] = {}
-        for spec in model.cache_spec():
+        specs = model.cache_spec()
+        self.restart_beyond = min(
+            (s.restart_beyond for s in specs if s.restart_beyond is not None), default=None
+        )
+        for spec in specs:
             shape = (rows, capacity, spec.kv_heads)
             keys = torch.empty(*shape, spec.key_dim, dtype=model.dtype, device=model.device)
             self.keys[spec.layer] = keys
             self.values[spec.layer] = keys if spec.shared else keys.new_empty(*shape, spec.value_dim)
+
+    def serves(self, start: int, end: int) -> bool:
+        """Whether a sequence of `start` cached tokens can grow to `end`, or must be read again from its first token."""
+        return not start or self.restart_beyond is None or not start <= self.restart_beyond < end
 
     @property
     def bytes(self) -> int:
@@ -126,12 +138,15 @@ class Cached(Context):
         cache: written as the model runs; rows' lengths are set when the context is made.
         work: (row, start, n_new) for each sequence in this pass, in the order of the tokens. `start` must not lie
             beyond what the row holds; a smaller start overwrites (a rejected draft).
+        memory: what an encoder made of one source for each row; give the same one in every pass of a generation.
 
     Raises:
         OrreryError: the work does not fit the cache.
     """
 
-    def __init__(self, cache: KVCache, work: Sequence[tuple[int, int, int]]) -> None:
+    def __init__(
+        self, cache: KVCache, work: Sequence[tuple[int, int, int]], *, memory: Memory | None = None
+    ) -> None:
         super().__init__()
         if len({row for row, _, _ in work}) < len(work) or not work:
             raise OrreryError(
@@ -148,10 +163,17 @@ class Cached(Context):
                     f"row {row} would hold {start + n} tokens but the cache's capacity is {cache.capacity}; "
                     "make a larger cache or a shorter request"
                 )
+            if not cache.serves(start, start + n):
+                raise OrreryError(
+                    f"beyond {cache.restart_beyond} tokens this model (LongRoPE) turns all positions by other angles; "
+                    f"read row {row} again from its first token"
+                )
         for row, start, n in work:
             cache.lengths[row] = start + n
         self.cache, self.work = cache, tuple(work)
         self.lengths = tuple(n for _, _, n in work)
+        self.memory = memory
+        self.readers = () if memory is None else memory.readers(row for row, _, _ in work)
         self.max_length = max(start + n for _, start, n in work)
         places = groupby(work, lambda piece: piece[1:])
         self.runs = [_run([row for row, _, _ in same], *place) for place, same in places]

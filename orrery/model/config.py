@@ -12,6 +12,7 @@ from pydantic import Field
 from orrery.kit.config import config
 from orrery.kit.errors import OrreryError
 from orrery.model.gated_delta import GatedDelta
+from orrery.model.limits import check_fields
 from orrery.model.mamba2 import Mamba2
 from orrery.model.mla import Mla
 from orrery.model.mlp import Mlp
@@ -48,8 +49,9 @@ class Init:
 AttentionKind = Annotated[Gqa | Mla, Field(discriminator="kind")]
 FeedForward = Annotated[Mlp | Moe, Field(discriminator="kind")]
 Recurrent = Annotated[Mamba2 | GatedDelta, Field(discriminator="kind")]
-LayerKind = Literal["global", "local", "nope", "recurrent", "feed_forward"]
+LayerKind = Literal["global", "local", "nope", "recurrent", "feed_forward", "dense_feed_forward"]
 """How a layer mixes tokens: attention to all before it, to a window, to all without positions, a recurrence, not at all."""
+FEED_FORWARD_LAYERS = ("feed_forward", "dense_feed_forward")
 
 
 @config
@@ -59,27 +61,30 @@ class DecoderConfig:
     Attributes:
         n_kv_heads: None means n_heads (multi-head attention).
         head_dim: None means d_model // n_heads.
-        feed_forward: of every layer, except that the first `first_dense_layers` use `dense_feed_forward`.
+        feed_forward: of every layer, except that the first `first_dense_layers`, and layers of the kind
+            "dense_feed_forward", use `dense_feed_forward`.
         position: of "global" layers, and of "local" ones too unless `local_position` is given.
         window: how many tokens a "local" layer sees, its own included.
         layer_pattern: cycled over the layers, for example five "local" then one "global"; see `LayerKind`.
         recurrent: what "recurrent" layers run.
         sublayers: a layer holds attention (or a recurrence) and a feed-forward, or "one" of them (Mamba, Nemotron-H);
-            then a "feed_forward" layer is one of its own.
+            then feed-forwards are layers of their own.
         placement: "pre" x + f(norm(x)); "post" norm(x + f(x)) (Vaswani et al. 2017); "sandwich" x + norm(f(norm(x)));
             "reordered" x + norm(f(x)) (OLMo 2).
         parallel: attention and feed-forward read the same stream and are added together (GPT-J, PaLM), through one norm or,
             with parallel_norms=2, through one each (GPT-NeoX).
         residual_scale: factor on what a sublayer adds to the stream (Granite).
         norm_unit_offset: RMSNorm multiplies by 1 + weight (Gemma).
-        norm_bias: LayerNorm adds a vector too.
+        norm_weight, norm_bias: LayerNorm multiplies by a vector (OLMo's does not), and adds one.
         embedding_norm: embeddings are normed; "first" means that this norm stands for the first layer's own (ModernBERT).
         qk_norm: queries and keys are normed: True for each head with weights shared by all, "each_head" with weights of its
             own, "width" over all heads together.
+        qkv_clip: queries, keys and values are cut off at plus and minus this number (OLMo).
         attention_gate: what attention returns is multiplied by sigmoid(gate(x)), a gate for every number (Qwen3-Next).
         query_temperature: queries at position p are multiplied by 1 + beta log(1 + floor(p / positions)) (Llama 4).
         attention_scale: of the scores before softmax; None means head_dim ** -0.5.
         attention_softcap, logit_softcap: cap * tanh(x / cap) on scores and on logits (Gemma 2).
+        cross_attention: layers have a third sublayer between the others, which reads the context's memory (Vaswani et al. 2017).
         sinks: one learned logit per head that takes probability from the softmax (gpt-oss).
         embedding_scale, logit_scale: factors on the embedding's output and on the logits; None means 1.
         head_bias: an untied head adds a vector.
@@ -109,6 +114,7 @@ class DecoderConfig:
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
     norm_eps: float = 1e-5
     norm_unit_offset: bool = False
+    norm_weight: bool = True
     norm_bias: bool = True
     embedding_norm: Literal["none", "added", "first"] = "none"
     placement: Literal["pre", "post", "sandwich", "reordered"] = "pre"
@@ -116,6 +122,7 @@ class DecoderConfig:
     parallel_norms: Literal[1, 2] = 1
     residual_scale: float = 1.0
     qk_norm: bool | Literal["each_head", "width"] = False
+    qkv_clip: float | None = None
     attention_gate: bool = False
     query_temperature: QueryTemperature | None = None
     attention_bias: bool = False
@@ -123,6 +130,7 @@ class DecoderConfig:
     attention_scale: float | None = None
     attention_softcap: float | None = None
     logit_softcap: float | None = None
+    cross_attention: bool = False
     sinks: bool = False
     dropout: float = 0.0
     tied: bool = True
@@ -134,18 +142,7 @@ class DecoderConfig:
     init: Init = Init()
 
     def __post_init__(self) -> None:
-        for name in (
-            "vocab_size",
-            "d_model",
-            "n_layers",
-            "n_heads",
-            "n_kv_heads",
-            "head_dim",
-            "max_positions",
-        ):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise OrreryError(f"{name}={value} must be at least 1")
+        check_fields(self)
         if self.head_dim is None and self.d_model % self.n_heads:
             raise OrreryError(
                 f"d_model={self.d_model} does not divide into n_heads={self.n_heads}; change one or give head_dim"
@@ -160,13 +157,19 @@ class DecoderConfig:
             )
         if "recurrent" in self.layer_pattern and self.recurrent is None:
             raise OrreryError("layer_pattern has 'recurrent' layers, which need `recurrent`: say which kind")
-        if "feed_forward" in self.layer_pattern and self.sublayers == "both":
+        if self.sublayers == "both" and not set(FEED_FORWARD_LAYERS).isdisjoint(self.layer_pattern):
             raise OrreryError(
-                "'feed_forward' layers belong to sublayers='one'; with 'both' every layer has a feed-forward"
+                "layers that are feed-forwards belong to sublayers='one'; with 'both' every layer has one"
             )
         if self.sublayers == "one" and (self.parallel or self.placement != "pre"):
             raise OrreryError(
                 "layers of one sublayer are x + f(norm(x)); leave `parallel` and `placement` as they are"
+            )
+        if self.cross_attention and (
+            self.sublayers == "one" or self.parallel or self.placement not in ("pre", "post")
+        ):
+            raise OrreryError(
+                "cross_attention goes with sublayers='both' and placement 'pre' or 'post', not parallel"
             )
         if self.head_bias and self.tied:
             raise OrreryError("head_bias belongs to a head of its own; set tied=false")
@@ -176,10 +179,20 @@ class DecoderConfig:
             )
         if self.norm_unit_offset and self.norm != "rmsnorm":
             raise OrreryError("norm_unit_offset belongs to norm='rmsnorm'")
-        if self.first_dense_layers and self.dense_feed_forward is None:
-            raise OrreryError("first_dense_layers needs dense_feed_forward, the MLP those layers use")
+        if self.norm == "rmsnorm" and not self.norm_weight:
+            raise OrreryError("norm_weight=false belongs to norm='layernorm'")
+        if self.dense_feed_forward is None and (
+            self.first_dense_layers or "dense_feed_forward" in self.layer_pattern
+        ):
+            raise OrreryError(
+                "a config with first_dense_layers or 'dense_feed_forward' layers needs dense_feed_forward, the MLP they use"
+            )
         if not 0.0 <= self.dropout < 1.0:
             raise OrreryError(f"dropout={self.dropout} must be a probability below 1")
+        if isinstance(self.attention, Gqa):
+            for position in {self.layer_position(i) for i in range(self.n_layers) if self.attends(i)}:
+                if isinstance(position, Rope):
+                    position.rotary_dim(self.head_size)
 
     @property
     def kv_heads(self) -> int:
@@ -215,6 +228,9 @@ class DecoderConfig:
 
     def layer_feed_forward(self, layer: int) -> Mlp | Moe:
         """The feed-forward of layer `layer`."""
-        if layer < self.first_dense_layers and self.dense_feed_forward is not None:
-            return self.dense_feed_forward
-        return self.feed_forward
+        dense = layer < self.first_dense_layers or self.layer_kind(layer) == "dense_feed_forward"
+        return self.dense_feed_forward if dense and self.dense_feed_forward is not None else self.feed_forward
+
+    def feeds_forward(self, layer: int) -> bool:
+        """Whether layer `layer` has a feed-forward."""
+        return self.sublayers == "both" or self.layer_kind(layer) in FEED_FORWARD_LAYERS

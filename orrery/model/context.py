@@ -7,17 +7,24 @@ dim, d model width, V vocabulary, B sequences of equal length L, Q queries, S ke
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from orrery.kit.errors import OrreryError
 from orrery.model.probe import Probe
+
+if TYPE_CHECKING:
+    from orrery.model.memory import Memory
 
 Made = TypeVar("Made")
 Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
-"""One chunk of one sequence: (x (n, ...), state or None at the start) -> (y (n, ...), state after it)."""
+"""One chunk of one sequence: (x (n, ...), state or None at the start) -> (y (n, ...), state after it).
+
+A function of tensors alone that writes to none of them: a context may run it on many sequences at once, and keep a state twice.
+"""
 
 
 class Site(Protocol):
@@ -48,17 +55,22 @@ class Context(ABC):
     Attributes:
         positions: (T,) int64, each token's place in its own sequence.
         lengths: new tokens of each sequence in this pass; they sum to T.
-        max_length: the longest sequence, cached tokens included. Only dynamic NTK and LongRoPE look at it: under
-            those two a long neighbour changes how a short sequence is rotated.
+        max_length: the longest sequence, cached tokens included.
         recorded: what layers reported in this pass (auxiliary losses, loads), by name. Read it before backward:
             activation checkpointing reports again while it recomputes.
         choices: experts dictated to a mixture-of-experts layer instead of its router's pick, (T, k) ids by layer
             (replaying a rollout's routing while training on it).
+        causal: whether a token sees none after it.
+        memory: what cross-attention reads; None without an encoder.
+        readers: for each sequence of the pass, the sequence of the memory that it reads.
     """
 
     positions: Tensor
     lengths: tuple[int, ...]
     max_length: int
+    causal: bool = True
+    memory: Memory | None = None
+    readers: Sequence[int] = ()
 
     def __init__(self) -> None:
         self.recorded: dict[str, list[tuple[nn.Module, Tensor]]] = {}
@@ -87,6 +99,23 @@ class Context(ABC):
     @abstractmethod
     def attend(self, site: Site, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention: q (T, H, D), k (T, K, D), v (T, K, Dv), positions already in q and k -> (T, H, Dv)."""
+
+    def attend_memory(self, site: Site, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Cross-attention: q (T, H, D) of this pass over all keys k (S, K, D) and values v (S, K, Dv) that the memory has
+        for a token's sequence -> (T, H, Dv)."""
+        return self.read_memory().attend(site, q, k, v, self)
+
+    def read_memory(self) -> Memory:
+        """The memory.
+
+        Raises:
+            OrreryError: there is none.
+        """
+        if self.memory is None:
+            raise OrreryError(
+                "this model reads what an encoder made; give its context a memory, which `encode` makes"
+            )
+        return self.memory
 
     @abstractmethod
     def recur(self, site: nn.Module, x: Tensor, step: Step) -> Tensor:

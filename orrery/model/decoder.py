@@ -12,14 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orrery.kit.errors import OrreryError
-from orrery.kit.seeds import torch_generator
 from orrery.model.block import make_block
 from orrery.model.cache import CacheSpec
 from orrery.model.config import DecoderConfig
 from orrery.model.context import Context
 from orrery.model.describe import Component, describe
 from orrery.model.mtp import MTP
-from orrery.model.norm import RMSNorm, make_norm
+from orrery.model.norm import make_norm
 from orrery.model.positions import (
     Alibi,
     AlibiBias,
@@ -31,6 +30,8 @@ from orrery.model.positions import (
     T5Relative,
     T5RelativeBias,
 )
+from orrery.model.recurrent import StateSpec
+from orrery.model.reset import draw
 
 
 class Decoder(nn.Module):
@@ -63,13 +64,16 @@ class Decoder(nn.Module):
         Raises:
             OrreryError: a sequence is longer than a learned table of positions.
         """
-        if isinstance(self.cfg.position, Learned) and ctx.max_length > self.cfg.position.max_positions:
+        return self.run(self.embed_tokens(tokens), ctx)
+
+    def run(self, x: Tensor, ctx: Context) -> Tensor:
+        """The same from embedded tokens (T, d), before positions are added."""
+        if isinstance(self.cfg.position, Learned) and ctx.max_length > self.cfg.position.longest:
             raise OrreryError(
                 f"a sequence of {ctx.max_length} tokens does not fit the model, which learned "
-                f"{self.cfg.position.max_positions} positions; shorten it"
+                f"{self.cfg.position.longest} positions; shorten it"
             )
         ctx.begin()
-        x = self.embed_tokens(tokens)
         if self.position_embed is not None:
             x = x + self.position_embed(ctx.positions).to(x.dtype)
         if self.embed_norm is not None:
@@ -103,29 +107,17 @@ class Decoder(nn.Module):
         """Where the model computes."""
         return next(self.parameters()).device
 
-    @torch.no_grad()
     def reset_parameters(self, seed: int = 0) -> None:
-        """Draw every weight anew: matrices from normal(0, cfg.init.std), norms to identity, vectors to zero.
-
-        Each tensor has its own stream, keyed by (seed, its name): adding a layer does not change the others.
-        """
-        for name, parameter in self.named_parameters():
-            if parameter.is_meta:
-                continue
-            if parameter.ndim >= 2:
-                generator = torch_generator(seed, "weight", name)
-                parameter.copy_(
-                    torch.empty(parameter.shape).normal_(0.0, self.cfg.init.std, generator=generator)
-                )
-            else:
-                parameter.zero_()
-        for module in self.modules():
-            if isinstance(module, RMSNorm | nn.LayerNorm):
-                module.reset_parameters()
+        """Draw every weight anew, matrices with the standard deviation cfg.init.std (see `model.reset`)."""
+        draw(self, self.cfg.init.std, seed)
 
     def cache_spec(self) -> list[CacheSpec]:
         """What each layer with attention keeps for each token while generating."""
         return [block.attn.cache_spec() for block in self.blocks if block.attn is not None]  # type: ignore[missing-attribute]
+
+    def state_spec(self) -> list[StateSpec]:
+        """What each recurrent layer keeps for each sequence while generating."""
+        return [block.recurrent.state_spec() for block in self.blocks if block.recurrent is not None]  # type: ignore[missing-attribute]
 
     def num_parameters(self, *, active: bool = False) -> int:
         """Weights, each counted once; `active` counts those a token passes through (experts: the chosen ones)."""

@@ -14,6 +14,9 @@ from torch import nn
 
 from orrery.model.moe import MoE
 
+HOLDERS = ("stack", "encoder", "decoder")
+"""What an encoder and an encoder-decoder call the decoders in them."""
+
 Part = Literal["embedding", "attention", "recurrent", "feed_forward", "norm", "head", "multi_token"]
 
 
@@ -61,12 +64,12 @@ def parameters_by_component(model: nn.Module, *, active: bool = False) -> dict[s
 
 def component_of(name: str) -> Part:
     """The part of the model a parameter belongs to, by its name."""
-    parts = name.split(".")
+    parts = [part for part in name.split(".") if part not in HOLDERS]
     if parts[0] == "mtp":
         return "multi_token"
-    if parts[0] == "lm_head":
+    if parts[0] in ("lm_head", "pooler", "next_sentence"):
         return "head"
-    if parts[0] in ("embed", "position_embed"):
+    if parts[0] in ("embed", "position_embed", "type_embed"):
         return "embedding"
     if any(part == "norm" or part.endswith("_norm") for part in parts):
         return "norm"

@@ -23,3 +23,11 @@ class Explicit(Whole):
         probabilities = attention_probabilities(site, q, k, self.mask(site, run[1]), causal=self.causal)
         shown = site.pattern(probabilities[0])
         return weighted_values(shown[None], v, site.dropout)[0].transpose(0, 1)  # (L, H, Dv)
+
+    def attend_memory(self, site: Site, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return self.read_memory().attend(site, q, k, v, self, self._attend_source)
+
+    def _attend_source(self, site: Site, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))  # (1, H or K, Q or S, D)
+        shown = site.pattern(attention_probabilities(site, q, k, None, causal=False)[0])
+        return weighted_values(shown[None], v, site.dropout)[0].transpose(0, 1)  # (Q, H, Dv)

@@ -102,7 +102,7 @@ class MLA(nn.Module):
         latent, k_rope = kv.split((self.cfg.kv_lora_rank, self.cfg.qk_rope_head_dim), -1)
         latent, k_rope = self.kv_a_layernorm(latent), k_rope[:, None]  # (T, r), (T, 1, R)
         if self.rotary is not None:
-            cos, sin = ctx.once(self.rotary_key, lambda: self.rotary(ctx.positions, ctx.max_length))
+            cos, sin = ctx.once(self.rotary_key, lambda: self.rotary.tables(ctx))
             interleaved = self.rotary.cfg.interleaved
             q_rope, k_rope = (apply_rope(t, cos, sin, interleaved) for t in (q_rope, k_rope))
         attend = self._absorbed if self.absorbed else self._expanded

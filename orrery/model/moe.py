@@ -31,13 +31,20 @@ handful of rows; with whole multiples a token's result is the same bits whoever 
 
 @config
 class Moe:
-    """A layer of `n_experts` gated feed-forward networks of inner width `d_ff`.
+    """A layer of `n_experts` feed-forward networks of inner width `d_ff`.
 
     Attributes:
+        gated: experts are act(x G) * (x U) projected back; without, act(x U).
         router: scores are a softmax over the experts, or a sigmoid of each alone (DeepSeek-V3).
+        router_bias, expert_bias: the router, and every expert's two products, add a vector (gpt-oss).
+        clamp: gates are cut off above it and their factors beyond it on both sides, and an expert computes
+            (up + 1) * gate * sigmoid(1.702 gate) (gpt-oss, arXiv:2508.10925); None: act(gate) * up.
         normalize_top_k: divide the chosen scores by their sum.
         routed_scaling: factor on the routed part (HF: routed_scaling_factor).
         shared_experts: how many experts' width every token passes through besides.
+        shared_width: the inner width of that shared part; None means shared_experts * d_ff.
+        shared_gate: the shared part is multiplied by sigmoid(w . x) (Qwen2-MoE).
+        latent_width: experts read and write a projection of the stream to this width (Nemotron 3 Super); None: the stream.
         groups, top_groups: a token's experts come from the best `top_groups` of `groups` equal groups; a group's score
             is its best expert ("max", DeepSeek-V2) or its best two together ("top2", DeepSeek-V3).
         capacity_factor: in training an expert takes at most ceil(factor * N / E) assignments, first choices before
@@ -57,10 +64,17 @@ class Moe:
     top_k: int
     d_ff: int
     activation: Activation = "silu"
+    gated: bool = True
+    clamp: float | None = None
+    expert_bias: bool = False
     router: Literal["softmax", "sigmoid"] = "softmax"
+    router_bias: bool = False
     normalize_top_k: bool = True
     routed_scaling: float = 1.0
     shared_experts: int = 0
+    shared_width: int | None = None
+    shared_gate: bool = False
+    latent_width: int | None = None
     groups: int = 1
     top_groups: int = 1
     group_score: Literal["max", "top2"] = "top2"
@@ -70,7 +84,14 @@ class Moe:
     z_loss: float = 0.0
     bias_update: float | None = None
 
+    @property
+    def shared_d_ff(self) -> int:
+        """Inner width of the shared part; 0 where there is none."""
+        return self.d_ff * self.shared_experts if self.shared_width is None else self.shared_width
+
     def __post_init__(self) -> None:
+        if self.shared_gate and not self.shared_d_ff:
+            raise OrreryError("shared_gate needs a shared part to weigh; give shared_experts or shared_width")
         if self.groups < 1 or self.n_experts % self.groups or not 1 <= self.top_groups <= self.groups:
             raise OrreryError(
                 f"{self.n_experts} experts do not split into {self.groups} equal groups with {self.top_groups} chosen; "
@@ -95,6 +116,7 @@ class Router(nn.Module):
         self.cfg = cfg
         self.weight = nn.Parameter(torch.empty(cfg.n_experts, d_model))
         nn.init.normal_(self.weight, std=0.02)
+        self.bias = nn.Parameter(torch.zeros(cfg.n_experts)) if cfg.router_bias else None
         bias = None if cfg.bias_update is None else torch.zeros(cfg.n_experts, dtype=torch.float32)
         self.expert_bias: Tensor | None
         self.register_buffer("expert_bias", bias)  # HF: e_score_correction_bias
@@ -102,7 +124,8 @@ class Router(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(T, d) -> logits and scores, both (T, E) float32."""
         with torch.autocast(x.device.type, enabled=False):
-            logits = F.linear(*(t if t.dtype == torch.float64 else t.float() for t in (x, self.weight)))
+            x, weight = (t if t.dtype == torch.float64 else t.float() for t in (x, self.weight))
+            logits = F.linear(x, weight, None if self.bias is None else self.bias.to(x.dtype))
         return logits, logits.softmax(-1) if self.cfg.router == "softmax" else logits.sigmoid()
 
     def choose(self, scores: Tensor) -> Tensor:
@@ -125,20 +148,48 @@ class Router(nn.Module):
 
 
 class Experts(nn.Module):
-    """All experts' weights in two stacks: E_i(x) = (act(x G_i) * x U_i) D_i with [G_i U_i] = gate_up[i]."""
+    """All experts' weights in two stacks: E_i(x) = (act(x G_i) * x U_i) D_i with [G_i U_i] = gate_up[i].
+
+    Without gates E_i(x) = act(x U_i) D_i, and the first stack is `up`.
+    """
 
     def __init__(self, d_model: int, cfg: Moe) -> None:
         super().__init__()
-        self.gate_up = nn.Parameter(torch.empty(cfg.n_experts, d_model, 2 * cfg.d_ff))
+        self.gated, self.clamp = cfg.gated, cfg.clamp
+        if cfg.gated:
+            self.gate_up = nn.Parameter(torch.empty(cfg.n_experts, d_model, 2 * cfg.d_ff))
+        else:
+            self.up = nn.Parameter(torch.empty(cfg.n_experts, d_model, cfg.d_ff))
         self.down = nn.Parameter(torch.empty(cfg.n_experts, cfg.d_ff, d_model))
+        inner = (2 if cfg.gated else 1) * cfg.d_ff
+        self.in_bias = nn.Parameter(torch.zeros(cfg.n_experts, inner)) if cfg.expert_bias else None
+        self.out_bias = nn.Parameter(torch.zeros(cfg.n_experts, d_model)) if cfg.expert_bias else None
         self.activation = ACTIVATIONS[cfg.activation]
-        for weight in (self.gate_up, self.down):
+        for weight in (self.gate_up if cfg.gated else self.up, self.down):
             nn.init.uniform_(weight, -(weight.shape[1] ** -0.5), weight.shape[1] ** -0.5)
 
     def forward(self, rows: Tensor, ends: Tensor) -> Tensor:
         """(R, d) rows, expert by expert, `ends` (E,) where each one's rows end -> (R, d)."""
-        gate, up = grouped_matmul(rows, self.gate_up, ends).chunk(2, -1)
-        return grouped_matmul(self.activation(gate) * up, self.down, ends)
+        inner = self.product(rows, self.gate_up if self.gated else self.up, ends, self.in_bias)
+        return self.product(self.activate(inner), self.down, ends, self.out_bias)
+
+    def activate(self, inner: Tensor) -> Tensor:
+        """(R, 2 ff) gates and factors, or (R, ff) without gates -> (R, ff)."""
+        if not self.gated:
+            return self.activation(inner)
+        gate, up = inner.chunk(2, -1)
+        if self.clamp is None:
+            return self.activation(gate) * up
+        gate, up = gate.clamp(max=self.clamp), up.clamp(-self.clamp, self.clamp)
+        return (up + 1) * gate * torch.sigmoid(1.702 * gate)
+
+    def product(self, rows: Tensor, weight: Tensor | nn.Module, ends: Tensor, bias: Tensor | None) -> Tensor:
+        """Each row times its expert's matrix, and that expert's bias. A quantised stack multiplies in its own way."""
+        out = weight(rows, ends) if isinstance(weight, nn.Module) else grouped_matmul(rows, weight, ends)
+        if bias is None:
+            return out
+        place = torch.arange(len(rows), device=rows.device)
+        return out + bias[torch.bucketize(place, ends, right=True).clamp(max=len(bias) - 1)]
 
 
 class MoE(nn.Module):
@@ -153,9 +204,12 @@ class MoE(nn.Module):
         super().__init__()
         self.cfg = cfg
         self.router = Router(d_model, cfg)
-        self.experts = Experts(d_model, cfg)
-        shared = Mlp(d_ff=cfg.d_ff * cfg.shared_experts, activation=cfg.activation)
-        self.shared_experts = MLP(d_model, shared) if cfg.shared_experts else None
+        self.experts = Experts(cfg.latent_width or d_model, cfg)
+        self.into_latent = nn.Linear(d_model, cfg.latent_width, bias=False) if cfg.latent_width else None
+        self.out_of_latent = nn.Linear(cfg.latent_width, d_model, bias=False) if cfg.latent_width else None
+        shared = Mlp(d_ff=cfg.shared_d_ff, activation=cfg.activation, gated=cfg.gated)
+        self.shared_experts = MLP(d_model, shared) if cfg.shared_d_ff else None
+        self.shared_gate = nn.Linear(d_model, 1, bias=False) if cfg.shared_gate else None
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """(T, d) -> (T, d)."""
@@ -170,8 +224,15 @@ class MoE(nn.Module):
             self._report_losses(logits, scores, ids, ctx)
         ctx.record(self, "expert_ids", ids)
         ctx.record(self, "expert_load", place.load)
-        y = place.combine(self.experts(place.dispatch(x), place.ends), weights)
-        return y if self.shared_experts is None else y + self.shared_experts(x, ctx)
+        h = x if self.into_latent is None else self.into_latent(x)
+        y = place.combine(self.experts(place.dispatch(h), place.ends), weights)
+        y = y if self.out_of_latent is None else self.out_of_latent(y)
+        return y if self.shared_experts is None else y + self.shared(x, ctx)
+
+    def shared(self, x: Tensor, ctx: Context) -> Tensor:
+        """What every token passes through, (T, d) -> (T, d)."""
+        y = self.shared_experts(x, ctx)  # type: ignore[not-callable]
+        return y if self.shared_gate is None else y * self.shared_gate(x).sigmoid()
 
     @torch.no_grad()
     def update_bias(self, load: Tensor) -> None:

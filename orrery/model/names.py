@@ -31,11 +31,13 @@ Tensors = Sequence[Tensor]
 class Layout:
     """How tensors of a file become ours and back. `split` must work on shapes alone (meta tensors).
 
-    join(theirs, the shapes ours must have) -> ours; split(ours) -> theirs; each in the order of the names.
+    join(theirs, the shapes ours must have) -> ours; split(ours) -> theirs; each in the order of the names. `rows`: only
+    whole rows change places, so that rows in a quantised format can too.
     """
 
     join: Callable[[Tensors, Sequence[torch.Size]], Tensors]
     split: Callable[[Tensors], Tensors]
+    rows: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,10 @@ def _rows(tensors: Tensors, shapes: Sequence[torch.Size]) -> Tensors:
     return tensors[0].split([shape[0] for shape in shapes])
 
 
-SAME = Layout(lambda theirs, shapes: theirs, lambda ours: ours)
+SAME = Layout(lambda theirs, shapes: theirs, lambda ours: ours, rows=True)
 """One for one."""
 
-ROWS = Layout(_rows, lambda ours: [torch.cat(list(ours))])
+ROWS = Layout(_rows, lambda ours: [torch.cat(list(ours))], rows=True)
 """Theirs is ours end to end (fused projections)."""
 
 TRANSPOSED = Layout(lambda theirs, shapes: [t.t() for t in theirs], lambda ours: [t.t() for t in ours])
@@ -79,7 +81,7 @@ def per_head(heads: int) -> Layout:
     def split(ours: Tensors) -> Tensors:
         return [torch.cat([t.unflatten(0, (heads, -1)) for t in ours], 1).flatten(0, 1)]
 
-    return Layout(join, split)
+    return Layout(join, split, rows=True)
 
 
 def stacked(parts: int) -> Layout:

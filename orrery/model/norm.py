@@ -72,6 +72,24 @@ class _FusedRMSNorm(torch.autograd.Function):
         return dx.add_((grad @ weight).unsqueeze_(-1).mul_(rstd), alpha=1 / x.shape[-1]), dweight, None
 
 
+class GroupedRMSNorm(nn.Module):
+    """RMSNorm that takes each of `groups` equal parts of the width by itself, with weights for the whole width (Mamba-2)."""
+
+    def __init__(self, width: int, groups: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.groups, self.eps = groups, eps
+        self.weight = nn.Parameter(torch.empty(width))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.ones_(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> (..., width)."""
+        parts = x.unflatten(-1, (self.groups, -1))
+        return F.rms_norm(parts, parts.shape[-1:], None, self.eps).flatten(-2) * self.weight.to(x.dtype)
+
+
 LayerNorm = nn.LayerNorm
 """torch's own: one fused kernel on every device."""
 
@@ -80,7 +98,7 @@ def make_norm(cfg: DecoderConfig, width: int | None = None) -> nn.Module:
     """The norm `cfg` asks for, over `width` features (None: d_model)."""
     width = cfg.d_model if width is None else width
     if cfg.norm == "layernorm":
-        return LayerNorm(width, cfg.norm_eps, bias=cfg.norm_bias)
+        return LayerNorm(width, cfg.norm_eps, elementwise_affine=cfg.norm_weight, bias=cfg.norm_bias)
     return RMSNorm(width, cfg.norm_eps, unit_offset=cfg.norm_unit_offset)
 
 
@@ -90,7 +108,11 @@ class HeadNorm(nn.Module):
     def __init__(self, heads: int, width: int, eps: float) -> None:
         super().__init__()
         self.eps = eps
-        self.weight = nn.Parameter(torch.ones(heads, width))
+        self.weight = nn.Parameter(torch.empty(heads, width))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.ones_(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., H, D) -> (..., H, D)."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from orrery.kit.errors import OrreryError
 from orrery.model.context import Context, Site, Step, attention_mask
+from orrery.model.memory import Memory
 from orrery.model.scaled_dot_product import fast_attention
 
 
@@ -22,7 +23,12 @@ class Whole(Context):
     """Sequences that begin at position 0 and are all here; a child says how one run of equal lengths attends."""
 
     def __init__(
-        self, lengths: Sequence[int], *, causal: bool = True, device: torch.device | str | None = None
+        self,
+        lengths: Sequence[int],
+        *,
+        causal: bool = True,
+        device: torch.device | str | None = None,
+        memory: Memory | None = None,
     ) -> None:
         super().__init__()
         self.lengths = tuple(int(n) for n in lengths)
@@ -30,7 +36,8 @@ class Whole(Context):
             raise OrreryError(
                 f"every sequence needs at least one token, but the lengths are {list(self.lengths)}"
             )
-        self.causal = causal
+        self.causal, self.memory = causal, memory
+        self.readers = () if memory is None else memory.readers(range(len(self.lengths)))
         self.max_length = max(self.lengths)
         self.runs = self._runs()
         self.sizes = [count * length for count, length in self.runs]
@@ -59,7 +66,8 @@ class Whole(Context):
         return attention_mask(site, self, places, places, (length,), causal=self.causal)
 
     def recur(self, site: nn.Module, x: Tensor, step: Step) -> Tensor:
-        return torch.cat([step(part, None)[0] for part in x.split(self.lengths)])
+        parts = zip(x.split(self.sizes), self.runs, strict=True)
+        return torch.cat([_recur_run(part, step, run) for part, run in parts])
 
 
 class Packed(Whole):
@@ -71,6 +79,7 @@ class Packed(Whole):
         lengths: tokens of each sequence; they sum to T.
         causal: False lets every token see its whole sequence (encoders, masked language models).
         device: where `positions` are made.
+        memory: what an encoder made of one source for each sequence (encoder-decoders).
 
     Raises:
         OrreryError: a length below 1, or none.
@@ -80,3 +89,10 @@ class Packed(Whole):
         q, k, v = (x.unflatten(0, run).transpose(1, 2) for x in (q, k, v))  # (B, H or K, L, D), views
         out = fast_attention(site, q, k, v, self.mask(site, run[1]), causal=self.causal)
         return out.transpose(1, 2).flatten(0, 1)  # (B * L, H, Dv)
+
+
+def _recur_run(x: Tensor, step: Step, run: tuple[int, int]) -> Tensor:
+    """`count` sequences of `length` tokens that lie end to end, all in one call."""
+    if run[0] == 1:
+        return step(x, None)[0]
+    return torch.vmap(lambda sequence: step(sequence, None)[0])(x.unflatten(0, run)).flatten(0, 1)

@@ -56,10 +56,19 @@ class Alibi:
 
 @config
 class Learned:
-    """One learned vector a position, added to the token's embedding (GPT-2, BERT)."""
+    """One learned vector a position, added to the token's embedding (GPT-2, BERT).
+
+    The table has `max_positions` rows; a sequence begins at row `offset` (RoBERTa: 2).
+    """
 
     kind: Literal["learned"] = "learned"
     max_positions: int
+    offset: int = 0
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence there are positions for."""
+        return self.max_positions - self.offset
 
 
 @config
@@ -81,6 +90,13 @@ class T5Relative:
     buckets: int = 32
     max_distance: int = 128
     bidirectional: bool = False
+
+    def __post_init__(self) -> None:
+        exact = self.buckets // 4 if self.bidirectional else self.buckets // 2
+        if not 1 <= exact < self.max_distance:
+            raise OrreryError(
+                f"buckets={self.buckets} with max_distance={self.max_distance} leave none for far tokens; take 32 and 128"
+            )
 
 
 @config
@@ -152,12 +168,13 @@ class T5RelativeBias(nn.Module):
 class LearnedPositions(nn.Module):
     def __init__(self, cfg: Learned, d_model: int) -> None:
         super().__init__()
+        self.offset = cfg.offset
         self.weight = nn.Parameter(torch.empty(cfg.max_positions, d_model))
         nn.init.normal_(self.weight, std=0.02)
 
     def forward(self, positions: Tensor) -> Tensor:
         """(T,) -> (T, d)."""
-        return F.embedding(positions, self.weight)
+        return F.embedding(positions + self.offset if self.offset else positions, self.weight)
 
 
 class SinusoidalPositions(nn.Module):

@@ -9,7 +9,7 @@ T tokens, H heads, D head dimension, R <= D rotated dimensions.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from orrery.kit.config import config
 from orrery.kit.errors import OrreryError
 from orrery.model.rope_scaling import Dynamic, LongRope, Scaling, plain_frequencies
+
+if TYPE_CHECKING:
+    from orrery.model.context import Context
 
 
 @config
@@ -76,7 +79,7 @@ class RotaryEmbedding(nn.Module):
     def forward(self, positions: Tensor, length: int) -> tuple[Tensor, Tensor]:
         """(T,) positions -> cos, sin, each (T, R/2) float32, the attention factor folded in.
 
-        `length` is the longest sequence in the batch; only dynamic NTK and LongRoPE look at it.
+        `length` is that of the sequence, or of the longest; only dynamic NTK and LongRoPE look at it.
         """
         if self.by_length:
             frequencies = self.cfg.frequencies(self.head_dim, length, positions.device)
@@ -84,6 +87,23 @@ class RotaryEmbedding(nn.Module):
             frequencies = torch.tensor(self.fixed, dtype=torch.float32, device=positions.device)
         angles = positions[:, None].float() * frequencies
         return angles.cos() * self.factor, angles.sin() * self.factor
+
+    def tables(self, ctx: Context) -> tuple[Tensor, Tensor]:
+        """cos, sin of the tokens of a pass, each (T, R/2) float32; every sequence by its own length."""
+        if not self.by_length:
+            return self(ctx.positions, ctx.max_length)
+        parts = [self(places, int(places[-1]) + 1) for places in ctx.positions.split(ctx.lengths)]
+        cos, sin = zip(*parts, strict=True)
+        return torch.cat(cos), torch.cat(sin)
+
+    @property
+    def restart_beyond(self) -> int | None:
+        """A length at which all positions begin to turn by other angles, so that cached keys must be made again (LongRoPE).
+
+        Dynamic NTK changes its angles at every step; there keys stay as they were made, as in other implementations.
+        """
+        scaling = self.cfg.scaling
+        return scaling.original_max_positions if isinstance(scaling, LongRope) else None
 
     def extra_repr(self) -> str:
         return f"{self.cfg}, head_dim={self.head_dim}"

@@ -2,12 +2,15 @@
 
     bytes per token = 2 * L * K * D * bytes per number;   latent attention: L * (r + R) * bytes per number
 
-A local layer needs its last `window` tokens only, so a long sequence costs less than length times bytes per token.
+A local layer needs its last `window` tokens only, so a long sequence costs less than length times bytes per token. A recurrent
+layer keeps the same state for a sequence of any length (`state_bytes`).
 
 L layers, K kv heads, D head dim, r latent width, R rotary width.
 """
 
 from __future__ import annotations
+
+import math
 
 from orrery.model.config import DecoderConfig
 from orrery.model.mla import Mla
@@ -34,3 +37,13 @@ def kv_bytes(cfg: DecoderConfig, length: int, *, bytes_per_number: float = 2) ->
         min(length, cfg.layer_window(layer) or length) for layer in range(cfg.n_layers) if cfg.attends(layer)
     )
     return round(kept * kv_numbers_per_token(cfg) * bytes_per_number)
+
+
+def state_bytes(cfg: DecoderConfig, *, bytes_per_number: float = 2) -> int:
+    """Bytes all recurrent layers keep for one sequence, however long it is: the last inputs of their convolutions, and their
+    states, which are float32 whatever the rest is."""
+    if cfg.recurrent is None:
+        return 0
+    layers = sum(cfg.layer_kind(layer) == "recurrent" for layer in range(cfg.n_layers))
+    conv, state = math.prod(cfg.recurrent.conv_state), math.prod(cfg.recurrent.state)
+    return round(layers * (conv * bytes_per_number + state * 4))

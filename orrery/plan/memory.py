@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orrery.model.config import DecoderConfig
+from orrery.model.gated_delta import GatedDelta
+from orrery.model.mamba2 import Mamba2
 from orrery.model.mla import Mla
 from orrery.model.mlp import Mlp
 from orrery.model.moe import Moe
@@ -68,7 +70,7 @@ def training_memory(
     """
     parameters = count_parameters(cfg)
     weights, gradients, states = model_state_bytes(
-        parameters.total,
+        parameters.stored,
         states_per_weight(cfg, optimizer),
         precision=precision,
         devices=devices,
@@ -116,21 +118,27 @@ def states_per_weight(cfg: DecoderConfig, optimizer: Optimizer) -> float:
         return STATES[optimizer]
     parameters = count_parameters(cfg)
     matrices = parameters.attention + parameters.recurrent + parameters.feed_forward + parameters.multi_token
-    return (matrices * 1 + (parameters.total - matrices) * 2) / parameters.total
+    return (matrices * 1 + (parameters.stored - matrices) * 2) / parameters.stored
 
 
 def layer_activations(cfg: DecoderConfig, layer: int, context: int) -> float:
     """Numbers that backward needs of one token's pass through one layer."""
-    feed_forward = feed_forward_activations(cfg.layer_feed_forward(layer), cfg.d_model)
-    return norm_activations(cfg) + attention_activations(cfg, context) + feed_forward
+    kept = norm_activations(cfg)
+    if cfg.attends(layer):
+        heads = (cfg.n_heads + cfg.kv_heads) * cfg.head_size if cfg.qk_norm else 0
+        kept += heads + attention_activations(cfg, context)
+    if cfg.layer_kind(layer) == "recurrent":
+        kept += recurrent_activations(cfg, context)
+    if cfg.feeds_forward(layer):
+        kept += feed_forward_activations(cfg.layer_feed_forward(layer), cfg.d_model)
+    return kept
 
 
 def norm_activations(cfg: DecoderConfig) -> float:
     """A norm's input, and its output where a matrix reads it."""
-    into = 2 * (1 if cfg.parallel else 2)
+    into = 2 * (1 if cfg.parallel or cfg.sublayers == "one" else 2)
     out_of = 2 if cfg.placement == "sandwich" else 0
-    heads = (cfg.n_heads + cfg.kv_heads) * cfg.head_size if cfg.qk_norm else 0
-    return (into + out_of) * cfg.d_model + heads
+    return (into + out_of) * cfg.d_model
 
 
 def attention_activations(cfg: DecoderConfig, context: int) -> float:
@@ -154,14 +162,31 @@ def attention_activations(cfg: DecoderConfig, context: int) -> float:
     step_by_step = cfg.attention_softcap is not None or cfg.sinks
     scores = h * context * (1 if cfg.attention_softcap is None else 2) if step_by_step else h
     kv_heads = h if step_by_step else kv_heads
-    return (h + kv_heads) * q_dim + (kv_heads + h) * v_dim + latents + scores
+    gate = 2 * h * v_dim if cfg.attention_gate else 0
+    return (h + kv_heads) * q_dim + (kv_heads + h) * v_dim + latents + scores + gate
+
+
+def recurrent_activations(cfg: DecoderConfig, context: int) -> float:
+    """Inputs and outputs of the convolution, of the recurrence and of its gate, what is between the tokens of a chunk for each
+    head, and the state before each chunk. The factors count what autograd keeps of this package's layers."""
+    layer = cfg.recurrent
+    if isinstance(layer, Mamba2):
+        h, n, groups, inner = layer.n_heads, layer.state_dim, layer.n_groups, layer.inner
+        chunk = min(layer.at_once, context)
+        widths = 10 * inner + 4 * layer.convolved + 4 * groups * n + 7 * h
+        return widths + (2 * h + groups) * chunk + 2 * inner * n / chunk
+    assert isinstance(layer, GatedDelta)
+    h, chunk = layer.n_value_heads, min(layer.chunk, context)
+    widths = 4 * (2 * layer.keys + layer.values) + 7 * layer.values + 8 * h * layer.key_dim + 7 * h
+    return widths + 5 * h * chunk + layer.values * layer.key_dim / chunk
 
 
 def feed_forward_activations(cfg: Mlp | Moe, d_model: int) -> float:
     """Before and after the activation, and for a gate the other factor and the product too."""
     if isinstance(cfg, Moe):
-        copies = cfg.top_k * (
-            4 * cfg.d_ff + 3 * d_model
-        )  # a token is copied to each of its experts, and comes back
-        return copies + 4 * cfg.shared_experts * cfg.d_ff + 2 * cfg.n_experts
+        inner, width = 4 if cfg.gated else 2, cfg.latent_width or d_model
+        copies = cfg.top_k * (inner * cfg.d_ff + 3 * width)  # to each of a token's experts, and back
+        latent = 2 * width if cfg.latent_width else 0
+        gate = d_model if cfg.shared_gate else 0
+        return copies + latent + inner * cfg.shared_d_ff + gate + 2 * cfg.n_experts
     return (4 if cfg.gated else 2) * cfg.d_ff

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import get_args
+from typing import Any, get_args
 
 from orrery.model.build import Config, build
 from orrery.model.describe import Part
@@ -27,6 +27,8 @@ class Parameters:
     norm: int = 0
     head: int = 0
     multi_token: int = 0
+    vision: int = 0
+    """The image encoder of a model that sees, and what joins it to the text model."""
     active_feed_forward: int
     active_multi_token: int
     """Of the multi-token-prediction modules; they take part in training only."""
@@ -35,12 +37,18 @@ class Parameters:
 
     @property
     def total(self) -> int:
+        """Of the model itself: multi-token-prediction modules are counted apart, as published sizes do."""
+        return self.stored - self.multi_token
+
+    @property
+    def stored(self) -> int:
+        """All weights in the file and in training: the total and the multi-token-prediction modules."""
         return sum(self.by_component().values())
 
     @property
     def active(self) -> int:
         """Weights one token passes through when the model runs: chosen experts, no multi-token modules, both embeddings."""
-        return self.total - self.multi_token - self.feed_forward + self.active_feed_forward
+        return self.total - self.feed_forward + self.active_feed_forward
 
     @property
     def active_without_input_embedding(self) -> int:
@@ -50,15 +58,27 @@ class Parameters:
     @property
     def non_embedding(self) -> int:
         """Without token table, positions and head: the N of Kaplan et al. 2020."""
-        return self.total - self.embedding - self.head - self.multi_token
+        return self.total - self.embedding - self.head - self.vision
 
     @property
     def active_non_embedding(self) -> int:
-        return self.active - self.embedding - self.head
+        return self.active - self.embedding - self.head - self.vision
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "total": self.total,
+            "stored": self.stored,
+            "active": self.active,
+            "active_without_input_embedding": self.active_without_input_embedding,
+            "non_embedding": self.non_embedding,
+            "by_component": self.by_component(),
+        }
 
     def by_component(self) -> dict[str, int]:
-        """The names are those of `Decoder.describe`."""
-        return {name: getattr(self, name) for name in get_args(Part)}
+        """The names are those of `Decoder.describe`, and `vision`."""
+        seen = {"vision": self.vision} if self.vision else {}
+        return {name: getattr(self, name) for name in get_args(Part)} | seen
 
 
 @lru_cache(maxsize=256)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from orrery.kit.errors import OrreryError
 from orrery.model.config import DecoderConfig
 from orrery.plan.flops import Flops, count_flops
-from orrery.plan.kv_cache import kv_bytes, kv_bytes_per_token
+from orrery.plan.kv_cache import kv_bytes, kv_bytes_per_token, state_bytes
 from orrery.plan.memory import Optimizer, Precision, TrainingMemory, training_memory
 from orrery.plan.parameters import Parameters, count_parameters
 from orrery.plan.scaling import BESIROGLU, HOFFMANN_UNROUNDED, TOKENS_PER_PARAMETER
@@ -35,6 +35,8 @@ class Plan:
     kv_bytes_per_token: int
     kv_bytes: int
     """Of one sequence as long as the context, windows considered."""
+    state_bytes: int
+    """Of the recurrent layers, for one sequence of any length."""
     weights_bytes: int
     """Of the weights alone, at the precision of the KV cache: what a server loads."""
     batch_tokens: int
@@ -82,15 +84,9 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        p, m = self.parameters, self.memory
+        m = self.memory
         return {
-            "parameters": {
-                "total": p.total,
-                "active": p.active,
-                "active_without_input_embedding": p.active_without_input_embedding,
-                "non_embedding": p.non_embedding,
-                "by_component": p.by_component(),
-            },
+            "parameters": self.parameters.to_dict(),
             "context": self.flops.context,
             "flops_per_token": self.flops_per_token,
             "flops_per_token_causal": self.flops.training("causal"),
@@ -98,6 +94,7 @@ class Plan:
             "kv_dtype": self.kv_dtype,
             "kv_bytes_per_token": self.kv_bytes_per_token,
             "kv_bytes": self.kv_bytes,
+            "state_bytes_per_sequence": self.state_bytes,
             "weights_bytes": self.weights_bytes,
             "memory": {
                 "weights": m.weights,
@@ -172,7 +169,8 @@ def plan_model(
         kv_dtype=kv_dtype,
         kv_bytes_per_token=kv_bytes_per_token(cfg, bytes_per_number=number),
         kv_bytes=kv_bytes(cfg, context, bytes_per_number=number),
-        weights_bytes=(parameters.total - parameters.multi_token) * number,
+        state_bytes=state_bytes(cfg, bytes_per_number=number),
+        weights_bytes=parameters.total * number,
         batch_tokens=batch_tokens,
         optimizer=optimizer,
         precision=precision,

@@ -10,25 +10,25 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from orrery.plan.parameters import Parameters
     from orrery.plan.plan import Plan
+    from orrery.plan.sizes import Sizes
 
 LABELS = {
     "embedding": "embeddings",
     "attention": "attention",
+    "recurrent": "recurrent layers",
     "feed_forward": "feed-forward",
     "norm": "norms",
     "head": "head",
     "multi_token": "multi-token heads",
+    "vision": "image encoder",
 }
 
 
 def render(plan: Plan) -> RenderableType:
     """Parameters, compute, memory and time, one table each."""
-    p, f, m = plan.parameters, plan.flops, plan.memory
-    parts = [(LABELS[name], f"{n:,}", f"{n / p.total:.1%}") for name, n in p.by_component().items() if n]
-    active = (
-        [] if p.active == p.total else [("active in one token", f"{p.active:,}", f"{p.active / p.total:.1%}")]
-    )
+    f, m = plan.flops, plan.memory
     compute = [
         ("training, attention over all of the context", f"{count(f.training('full'))}FLOPs a token"),
         ("training, only what the causal mask leaves", f"{count(f.training('causal'))}FLOPs a token"),
@@ -45,12 +45,39 @@ def render(plan: Plan) -> RenderableType:
         (f"to serve: KV cache in {plan.kv_dtype}, a token", f"{plan.kv_bytes_per_token:,} B"),
         (f"to serve: KV cache, a sequence of {f.context:,}", size(plan.kv_bytes)),
     ]
+    if plan.state_bytes:
+        memory.append(("to serve: recurrent states, a sequence of any length", size(plan.state_bytes)))
     return Group(
-        _table(("parameters", f"{p.total:,}", ""), [*parts, *active]),
+        _parameters(plan.parameters),
         _table((f"compute at context {f.context:,}", ""), compute),
         _table(("memory", ""), memory),
         _table(("training", ""), _training(plan)),
     )
+
+
+def render_sizes(sizes: Sizes) -> RenderableType:
+    """Parameters, forward compute and what is kept, for models that are no decoders."""
+    kept = [
+        (f"weights in {sizes.kv_dtype}", size(sizes.weights_bytes)),
+        (f"KV cache in {sizes.kv_dtype}, a token", f"{sizes.kv_bytes_per_token:,} B"),
+    ]
+    source = sizes.source_bytes_per_token
+    if source is not None:
+        kept.append((f"keys and values of the source in {sizes.kv_dtype}, a token", f"{source:,} B"))
+    kept.append((f"KV cache, a sequence of {sizes.context:,}", size(sizes.kv_bytes)))
+    compute = [("forward", f"{count(sizes.forward_flops_per_token)}FLOPs a token")]
+    return Group(
+        _parameters(sizes.parameters),
+        _table((f"compute at context {sizes.context:,}", ""), compute),
+        _table(("memory to serve", ""), kept),
+    )
+
+
+def _parameters(p: Parameters) -> Table:
+    parts = [(LABELS[name], f"{n:,}", f"{n / p.total:.1%}") for name, n in p.by_component().items() if n]
+    if p.active != p.stored:
+        parts.append(("active in one token", f"{p.active:,}", f"{p.active / p.total:.1%}"))
+    return _table(("parameters", f"{p.total:,}", ""), parts)
 
 
 def _training(plan: Plan) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from orrery.model import Decoder, DecoderConfig
+from orrery.model.config import GatedDelta, Mamba2
 from orrery.model.mla import Mla
 from orrery.model.mlp import Mlp
 from orrery.model.moe import Moe
@@ -14,6 +15,8 @@ from orrery.model.positions import Alibi, Learned, Llama3, NoPosition, Rope, Sin
 
 VOCAB = 61
 LATENT = Mla(kv_lora_rank=12, qk_nope_head_dim=6, qk_rope_head_dim=4, v_head_dim=8)
+STATE_SPACE = Mamba2(n_heads=6, head_dim=4, state_dim=5, n_groups=2, chunk=4)
+DELTA_RULE = GatedDelta(n_key_heads=2, n_value_heads=4, key_dim=4, value_dim=6, chunk=4)
 
 SHAPES: dict[str, dict[str, Any]] = {
     "gqa": {},
@@ -55,6 +58,15 @@ SHAPES: dict[str, dict[str, Any]] = {
         ),
         "first_dense_layers": 1,
         "dense_feed_forward": Mlp(d_ff=40),
+    },
+    "state-space": {"recurrent": STATE_SPACE, "layer_pattern": ("recurrent",), "sublayers": "one"},
+    "delta-rule": {"recurrent": DELTA_RULE, "layer_pattern": ("recurrent", "global"), "attention_gate": True},
+    "hybrid": {
+        "recurrent": STATE_SPACE,
+        "layer_pattern": ("recurrent", "feed_forward", "global"),
+        "sublayers": "one",
+        "position": NoPosition(),
+        "feed_forward": Moe(n_experts=4, top_k=2, d_ff=24, activation="relu2", gated=False, shared_width=40),
     },
 }
 

@@ -60,6 +60,8 @@ def test_the_future_is_hidden(name: str) -> None:
     other[6:] = (other[6:] + 1) % VOCAB
     changed = model(other, Packed([10]))
     assert torch.equal(changed[:6], hidden[:6]) and not torch.equal(changed[6:], hidden[6:])
+    if not model.cache_spec():
+        return  # a recurrence has one direction
     seen = model(other, Packed([10], causal=False))[:6]
     assert not torch.equal(seen, model(tokens, Packed([10], causal=False))[:6])
 

@@ -62,11 +62,18 @@ def run_slowly(layer: MoE, x: Tensor) -> Tensor:
         scores = logits.softmax(0) if cfg.router == "softmax" else logits.sigmoid()
         ids = choose_slowly(layer, scores.tolist())
         total = sum(scores[i] for i in ids) if cfg.normalize_top_k else 1.0
-        y = torch.zeros_like(token)
+        h = token if layer.into_latent is None else layer.into_latent(token)
+        y = torch.zeros_like(h)
         for i in ids:
-            gate, up = (token @ layer.experts.gate_up[i]).chunk(2)
-            y = y + cfg.routed_scaling * scores[i] / total * ((act(gate) * up) @ layer.experts.down[i])
-        out.append(y if layer.shared_experts is None else y + layer.shared_experts(token))
+            if cfg.gated:
+                gate, up = (h @ layer.experts.gate_up[i]).chunk(2)
+                inner = act(gate) * up
+            else:
+                inner = act(h @ layer.experts.up[i])
+            y = y + cfg.routed_scaling * scores[i] / total * (inner @ layer.experts.down[i])
+        y = y if layer.out_of_latent is None else layer.out_of_latent(y)
+        share = 1.0 if layer.shared_gate is None else (layer.shared_gate.weight[0] @ token).sigmoid()
+        out.append(y if layer.shared_experts is None else y + share * layer.shared_experts(token))
     return torch.stack(out)
 
 
@@ -77,6 +84,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "all": {"top_k": 6},
     "sigmoid": {"router": "sigmoid"},
     "shared": {"shared_experts": 2, "activation": "gelu"},
+    "shared-gate": {"shared_width": 10, "shared_gate": True},
+    "ungated": {"gated": False, "activation": "relu2", "shared_width": 10},
+    "latent": {"latent_width": 8, "gated": False, "activation": "relu2", "shared_experts": 1},
     "deepseek-v2": {
         "groups": 3,
         "top_groups": 2,

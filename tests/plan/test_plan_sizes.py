@@ -68,7 +68,7 @@ def configs(draw) -> DecoderConfig:
 @given(configs())
 def test_parameters_are_those_of_the_decoder(cfg) -> None:
     model, planned = Decoder(cfg), count_parameters(cfg)
-    assert planned.total == model.num_parameters() == sum(p.numel() for p in model.parameters())
+    assert planned.stored == model.num_parameters() == sum(p.numel() for p in model.parameters())
     assert planned.active == model.num_parameters(active=True)
     assert {k: n for k, n in planned.by_component().items() if n} == {
         k: n for k, n in parameters_by_component(model).items() if n
@@ -151,7 +151,7 @@ def test_optimizer_states_and_checkpointing() -> None:
     cfg = DecoderConfig(vocab_size=100, d_model=16, n_layers=2, n_heads=2, feed_forward=Mlp(d_ff=32))
     p = count_parameters(cfg)
     assert states_per_weight(cfg, "adamw") == 2
-    assert states_per_weight(cfg, "muon") * p.total == pytest.approx(
+    assert states_per_weight(cfg, "muon") * p.stored == pytest.approx(
         p.attention + p.feed_forward + 2 * (p.embedding + p.norm)
     )
     plain = training_memory(cfg, batch_tokens=64, context=32)
@@ -219,7 +219,7 @@ def test_plan_by_hand() -> None:
     assert plan.seconds == pytest.approx(plan.flops_per_token * 1e6 / 2e9)
     assert plan.cost == pytest.approx(plan.seconds / 3600 * 2 * 3.0)
     data = plan.to_dict()
-    assert data["parameters"]["total"] == Decoder(cfg).num_parameters()
+    assert data["parameters"]["stored"] == Decoder(cfg).num_parameters()
     assert data["kv_bytes_per_token"] == 2 * 2 * 16 * 2
     assert data["context"] == 128
     assert plan_model(cfg).to_dict()["training"] == {

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from orrery.model.config import DecoderConfig
 from orrery.model.families.family import Family, Hf
-from orrery.model.families.llama_line import NAMES, read_common, read_mlp, write_common, write_mlp
+from orrery.model.families.llama_line import NAMES, filled, read_common, read_mlp, write_common, write_mlp
 
 
 def read(hf: Hf) -> DecoderConfig:
-    bias = hf.get("attention_bias", False)
+    hf = filled(hf, {"vocab_size": 32_000, "attention_bias": False})
+    bias = hf["attention_bias"]
     return DecoderConfig(**read_common(hf), feed_forward=read_mlp(hf), attention_bias=bias, output_bias=bias)
 
 
 def write(cfg: DecoderConfig) -> Hf:
-    mlp = write_mlp(cfg.feed_forward)
-    return {**write_common(cfg), **mlp, "attention_bias": cfg.attention_bias}
+    return {**write_common(cfg), **write_mlp(cfg.feed_forward), "attention_bias": cfg.attention_bias}
 
 
 LLAMA = Family(model_type="llama", architecture="LlamaForCausalLM", names=NAMES, read=read, write=write)

@@ -6,11 +6,20 @@ from typing import Any
 
 from orrery.model.config import DecoderConfig
 from orrery.model.families.family import Family, Hf
-from orrery.model.families.llama_line import NAMES, QK_NORM, read_common, read_mlp, write_common, write_mlp
+from orrery.model.families.llama_line import (
+    NAMES,
+    QK_NORM,
+    filled,
+    read_common,
+    read_mlp,
+    write_common,
+    write_mlp,
+)
+from orrery.model.families.qwen2 import DEFAULTS, read_windows, write_windows
 
 
 def read(hf: Hf) -> DecoderConfig:
-    return DecoderConfig(**read_attention(hf), feed_forward=read_mlp(hf))
+    return DecoderConfig(**read_attention(hf), feed_forward=read_mlp({**hf, "mlp_bias": False}))
 
 
 def write(cfg: DecoderConfig) -> Hf:
@@ -19,33 +28,18 @@ def write(cfg: DecoderConfig) -> Hf:
 
 def read_attention(hf: Hf) -> dict[str, Any]:
     """The common fields, and layers that see a window only."""
-    bias = hf.get("attention_bias", False)
-    layers = hf["num_hidden_layers"]
-    window = hf.get("sliding_window") if hf.get("use_sliding_window") else None
-    types = hf.get("layer_types") or [
-        "sliding_attention" if window and i >= hf.get("max_window_layers", 28) else "full_attention"
-        for i in range(layers)
-    ]
+    hf = filled(hf, {**DEFAULTS, "head_dim": 128, "attention_bias": False})
     return {
-        **read_common({"head_dim": 128, **hf}, max_positions=32768),
+        **read_common(hf),
+        **read_windows(hf),
         "qk_norm": True,
-        "attention_bias": bias,
-        "output_bias": bias,
-        "window": window,
-        "layer_pattern": tuple("local" if kind == "sliding_attention" else "global" for kind in types),
+        "attention_bias": hf["attention_bias"],
+        "output_bias": hf["attention_bias"],
     }
 
 
 def write_attention(cfg: DecoderConfig) -> Hf:
-    local = [cfg.is_local(i) for i in range(cfg.n_layers)]
-    return {
-        **write_common(cfg),
-        "attention_bias": cfg.attention_bias,
-        "use_sliding_window": any(local),
-        "sliding_window": cfg.window if any(local) else None,
-        "max_window_layers": local.index(True) if any(local) else cfg.n_layers,
-        "layer_types": ["sliding_attention" if x else "full_attention" for x in local],
-    }
+    return {**write_common(cfg), **write_windows(cfg), "attention_bias": cfg.attention_bias}
 
 
 QWEN3 = Family(

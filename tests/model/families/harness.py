@@ -21,7 +21,8 @@ NEW = 64
 def make(case: dict[str, Any], folder: Path) -> Any:
     """The transformers model of a case, with weights that matter everywhere (norms and biases too), saved in `folder`.
 
-    A case: `config` (name of the config class), `model` (name of the model class), `settings` (its arguments).
+    A case: `config` (name of the config class), `model` (name of the model class), `settings` (its arguments); `angles`
+    is "by length" where rope depends on how long a sequence is.
     """
     import transformers
 
@@ -42,17 +43,17 @@ def tokens(length: int, seed: int = 0) -> Tensor:
     return torch.randint(3, 128, (length,), generator=torch.Generator().manual_seed(100 * seed + length))
 
 
-def check_logits(theirs: Any, folder: Path) -> None:
+def check_logits(theirs: Any, folder: Path, *, by_length: bool = False) -> None:
     """Each length alone, all of them packed, and in chunks through the cache."""
     ours = load_model(folder)
     with torch.no_grad():
         expected = [theirs(tokens(n)[None]).logits[0] for n in LENGTHS]
+        in_chunks = [_their_chunks(theirs, tokens(n)) for n in LENGTHS] if by_length else expected
         alone = [ours.head(ours(tokens(n), Packed([n]))) for n in LENGTHS]
         packed = ours.head(ours(torch.cat([tokens(n) for n in LENGTHS]), Packed(LENGTHS))).split(LENGTHS)
         cached = [_chunked(ours, tokens(n)) for n in LENGTHS]
-    for want, *got in zip(expected, alone, packed, cached, strict=True):
-        for logits in got:
-            torch.testing.assert_close(logits[:, : want.shape[1]], want, atol=TOLERANCE, rtol=1e-4)
+    for want, got in zip((*expected, *expected, *in_chunks), (*alone, *packed, *cached), strict=True):
+        torch.testing.assert_close(got[:, : want.shape[1]], want, atol=TOLERANCE, rtol=1e-4)
 
 
 def check_greedy(theirs: Any, folder: Path) -> None:
@@ -62,13 +63,13 @@ def check_greedy(theirs: Any, folder: Path) -> None:
         prompt[None], max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False, num_beams=1, eos_token_id=None,
         pad_token_id=0, use_cache=True,
     )[0, len(prompt) :]  # fmt: skip
-    cache, ids, start, got = KVCache(ours, rows=1, capacity=len(prompt) + NEW), prompt, 0, []
+    cache, ids, start = KVCache(ours, rows=1, capacity=len(prompt) + NEW), prompt, 0
     with torch.no_grad():
         for _ in range(NEW):
-            logits = ours.head(ours(ids, Cached(cache, [(0, start, len(ids))]))[-1:])
-            start, ids = start + len(ids), logits.argmax(-1)
-            got.append(int(ids))
-    assert got == want.tolist()
+            logits = ours.head(ours(ids[start:], Cached(cache, [(0, start, len(ids) - start)]))[-1:])
+            start = len(ids) if cache.serves(len(ids), len(ids) + 1) else 0
+            ids = torch.cat((ids, logits.argmax(-1)))
+    assert ids[len(prompt) :].tolist() == want.tolist()
 
 
 def check_written_back(theirs: Any, folder: Path, again: Path) -> None:
@@ -95,12 +96,35 @@ def stored(folder: Path) -> dict[str, Tensor]:
     return {name: t for path in sorted(folder.glob("*.safetensors")) for name, t in load_file(path).items()}
 
 
+def _sizes(length: int) -> list[int]:
+    """A first chunk, a middle one, then token by token."""
+    sizes = [min(5, length), *([4] if length > 9 else [])]
+    return sizes + [1] * (length - sum(sizes))
+
+
 def _chunked(model: Any, ids: Tensor) -> Tensor:
-    """Logits by way of the cache: a first chunk, a middle one, then token by token."""
+    """Logits by way of the cache, which is filled anew where it no longer serves."""
     cache, out, start = KVCache(model, rows=1, capacity=len(ids)), [], 0
-    sizes = [min(5, len(ids)), *([4] if len(ids) > 9 else [])]
-    sizes += [1] * (len(ids) - sum(sizes))
-    for n in sizes:
-        out.append(model.head(model(ids[start : start + n], Cached(cache, [(0, start, n)]))))
+    for n in _sizes(len(ids)):
+        first = start if cache.serves(start, start + n) else 0
+        work = [(0, first, start + n - first)]
+        out.append(model.head(model(ids[first : start + n], Cached(cache, work)))[-n:])
         start += n
+    return torch.cat(out)
+
+
+def _their_chunks(theirs: Any, ids: Tensor) -> Tensor:
+    """The same with transformers' cache, dropped where LongRoPE changes its angles (as its Phi-3 generates)."""
+    rope = theirs.config.rope_parameters
+    limit = rope["original_max_position_embeddings"] if rope["rope_type"] == "longrope" else None
+    cache, out, start = None, [], 0
+    for n in _sizes(len(ids)):
+        again = limit is not None and start <= limit < start + n
+        step = theirs(
+            ids[None, 0 if again else start : start + n],
+            past_key_values=None if again else cache,
+            use_cache=True,
+        )
+        cache, start = step.past_key_values, start + n
+        out.append(step.logits[0, -n:])
     return torch.cat(out)

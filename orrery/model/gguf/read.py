@@ -1,0 +1,168 @@
+"""Open the model inside a GGUF file: quantised weights stay quantised, or become plain numbers.
+
+with GgufFile.open("model.gguf") as file:
+    cfg = config_of(file)
+    model = model_of(file)                       # linear layers over the file's own blocks
+    model = model_of(file, quantised=False)      # float32 weights, for training or conversion
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from orrery.kit.errors import OrreryError, suggest
+from orrery.kit.gguf import GgufFile
+from orrery.model.build import build
+from orrery.model.families import BY_TYPE
+from orrery.model.families.family import Family, Hf
+from orrery.model.gguf.architecture import EXPERTS_IN, EXPERTS_OUT, Architecture
+from orrery.model.gguf.tables import BY_NAME
+from orrery.model.gguf.tensors import Contents, contents_of, numbers_of, plain, raw_tensor
+from orrery.model.names import Source, sources
+from orrery.model.quantised import place, takes_blocks
+from orrery.model.shell import shell
+
+FLOATS = ("F32", "F16", "BF16")
+
+
+def architecture_of(contents: Contents) -> Architecture:
+    """The architecture a file names.
+
+    Raises:
+        OrreryError: none, or one we do not know.
+    """
+    name = contents.metadata.get("general.architecture")
+    if not isinstance(name, str):
+        raise OrreryError(
+            f"'{contents.where}' does not say general.architecture; it holds no model we can build"
+        )
+    if name not in BY_NAME:
+        raise OrreryError(
+            f"'{contents.where}': architecture '{name}' is not known; known are {', '.join(BY_NAME)}.{suggest(name, BY_NAME)}"
+        )
+    return BY_NAME[name]
+
+
+def config_of(file: GgufFile | Contents) -> tuple[Family, Any]:
+    """The family and the shape of the model.
+
+    Raises:
+        OrreryError: keys are missing, of the wrong type, or ask for what we do not have.
+    """
+    contents = contents_of(file) if isinstance(file, GgufFile) else file
+    try:
+        hf = settings_of(contents)
+        return BY_TYPE[hf["model_type"]], BY_TYPE[hf["model_type"]].read(hf)
+    except KeyError as error:
+        raise OrreryError(f"'{contents.where}' lacks the setting {error}; get the file again") from None
+    except OrreryError as error:
+        where = "" if contents.where in str(error) else f"'{contents.where}': "
+        raise OrreryError(f"{where}{error}") from None
+    except (TypeError, AttributeError, ValueError, ZeroDivisionError, OverflowError) as error:
+        raise OrreryError(
+            f"'{contents.where}' has a setting that makes no sense ({error}); get it again"
+        ) from None
+
+
+def settings_of(contents: Contents) -> Hf:
+    """What config.json would say."""
+    architecture = architecture_of(contents)
+    prefix = f"{architecture.name}."
+    keys = {
+        key.removeprefix(prefix): plain(value)
+        for key, value in contents.metadata.items()
+        if key.startswith(prefix)
+    }
+    missing = [key for key in ("block_count", "embedding_length", "attention.head_count") if key not in keys]
+    if missing or "token_embd.weight" not in contents.shapes:
+        raise OrreryError(
+            f"'{contents.where}' lacks {', '.join(prefix + key for key in missing) or 'the tensor token_embd.weight'}; "
+            "it holds no whole model"
+        )
+    hf: Hf = {
+        "model_type": architecture.families[0],
+        "vocab_size": contents.shapes["token_embd.weight"][0],
+        "tie_word_embeddings": "output.weight" not in contents.shapes,
+        **architecture.fixed,
+        **{theirs: keys[ours] for ours, theirs in architecture.settings.items() if ours in keys},
+    }
+    return hf | architecture.read(hf, keys, contents)
+
+
+def model_of(file: GgufFile, *, quantised: bool = True) -> nn.Module:
+    """The model, with the weights of the file.
+
+    Raises:
+        OrreryError: tensors are missing, unexpected, of the wrong shape or of a type we cannot read.
+    """
+    architecture = architecture_of(contents_of(file))
+    family, cfg = config_of(file)
+    model = shell(lambda: build(cfg))
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    table = sources(shapes, architecture.older(architecture.names(cfg), file.tensors.keys()))
+    _check(file, architecture, table, shapes)
+    state: dict[str, Tensor] = {}
+    swaps: dict[str, tuple[Tensor, str]] = {}
+    for source in table:
+        found = _blocks(model, file, source, shapes) if quantised else None
+        if found is None:
+            wanted = source.shapes(shapes)
+            state |= source.join({name: numbers_of(file, name).view(wanted[name]) for name in wanted}, shapes)
+        else:
+            swaps |= found
+    for name, (raw, kind) in swaps.items():
+        place(model, name, raw, kind, state.pop(f"{name.removesuffix('weight')}bias", None))
+    model.load_state_dict(state, strict=False, assign=True)
+    model.family = family.model_type  # type: ignore[bad-argument-type]
+    return model
+
+
+def _blocks(
+    model: nn.Module, file: GgufFile, source: Source, shapes: Mapping[str, torch.Size]
+) -> dict[str, tuple[Tensor, str]] | None:
+    """Ours as rows of blocks with their format, where the file has blocks and the layers can work on them."""
+    kinds = {file.tensors[name].type for name in source.theirs}
+    if len(kinds) > 1 or kinds & set(FLOATS) or not all(takes_blocks(model, name) for name in source.ours):
+        return None
+    raw = {name: raw_tensor(file, name) for name in source.theirs}
+    if source.layout in (EXPERTS_IN, EXPERTS_OUT):  # expert by expert, rows are what they are in the file
+        joined = torch.cat(list(raw.values()), 1)
+        return {source.ours[0]: (joined, *kinds)}
+    if not source.layout.rows:
+        return None
+    return {name: (part, *kinds) for name, part in source.join(raw, shapes).items()}
+
+
+def _check(
+    file: GgufFile, architecture: Architecture, table: list[Source], ours: Mapping[str, torch.Size]
+) -> None:
+    """Exactly the tensors that are wanted, in exactly their shapes."""
+    shapes = {name: shape for source in table for name, shape in source.shapes(ours).items()}
+    missing = sorted(shapes.keys() - file.tensors.keys())
+    unexpected = sorted(file.tensors.keys() - shapes.keys() - set(architecture.optional))
+    if missing or unexpected:
+        parts = [
+            f"{what}: {', '.join(names[:5])}" + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            for what, names in (("missing", missing), ("unexpected", unexpected))
+            if names
+        ]
+        raise OrreryError(
+            f"the tensors of '{file.paths[0]}' are not those of its {architecture.name} settings; {'; '.join(parts)}"
+        )
+    for name, shape in shapes.items():
+        found = tuple(file.tensors[name].shape)
+        if _without_ones(found) != _without_ones(shape):
+            raise OrreryError(
+                f"'{file.paths[0]}': tensor '{name}' has shape {list(found)}, but the settings ask for {list(shape)}"
+            )
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without the axes of length 1 in front: the format does not tell (1, n) from (n,)."""
+    while shape[:1] == (1,):
+        shape = shape[1:]
+    return shape
