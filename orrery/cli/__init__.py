@@ -18,6 +18,7 @@ from typer.exceptions import TyperException
 import orrery
 from orrery.cli import (
     chat,
+    convert,
     doctor,
     explain,
     generate,
@@ -68,6 +69,7 @@ _verb("plan", plan.plan, SIZE)
 app.add_typer(tokenizer.app, name="tokenizer", rich_help_panel=PREPARE)
 _verb("prepare", prepare.prepare, PREPARE)
 _verb("train", train.train, LEARN)
+_verb("convert", convert.convert, INFER)
 _verb("generate", generate.generate, INFER)
 _verb("chat", chat.chat, INFER)
 _verb("score", score.score, INFER)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-MODEL = "A model folder, a run folder, or a recipe's stage inside one."
+MODEL = "A model folder, a run folder, a .gguf file, a hub id in the local cache, or gemma-3-270m."
 OVERRIDES = "Settings to change, as dotted.key=value (for example stages.train.minutes=10)."
 
 

@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import codecs
 import gzip
-import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, BinaryIO, Literal, Protocol
 
 from orrery.data.cut import LONG, PART, Document, cut, documents_from_blocks
-from orrery.kit.errors import MissingExtra, OrreryError, suggest
+from orrery.data.parquet import read_column
+from orrery.data.record import LeftOut, text_of
+from orrery.kit.errors import OrreryError
+from orrery.kit.json import JsonFault, parse_json
+from orrery.kit.untrusted import FOREIGN, open_regular
 
 BLOCK = 1 << 18
-LINE = 1 << 26
+LINE = 1 << 25
+INFLATED, RATIO = 1 << 26, 100
+"""A gzip file that has given more bytes than the first, and more for each of its own than the second, is a bomb."""
+EMPTY = 1 << 16
 Kind = Literal["text", "jsonl", "parquet"]
 
 READABLE = (".txt", ".md", ".rst", ".py", ".jsonl", "these with .gz", ".parquet")
@@ -73,12 +79,17 @@ def kind_of(path: Path, *, strict: bool = True) -> Kind | None:
         return "parquet"
     if not strict:
         return None
-    hint = HINTS.get(last, f"readable are {', '.join(READABLE)}")
+    hint = HINTS.get(last) or FOREIGN.get(last) or f"readable are {', '.join(READABLE)}"
     raise OrreryError(f"cannot read '{path}' (files of type '{last}'); {hint}")
 
 
-def read_file(path: Path, text_field: str = "text") -> Iterator[Document]:
+def read_file(
+    path: Path, text_field: str = "text", bad: Callable[[str, OrreryError], None] | None = None
+) -> Iterator[Document]:
     """The documents of one file: a text file is one (or its parts), every line of JSON and row of parquet is one.
+
+    Args:
+        bad: told of each line or row that cannot be read (its name, why) and is left out; None stops at the first.
 
     Raises:
         OrreryError: names the file and the byte offset, line or row that cannot be read.
@@ -86,11 +97,15 @@ def read_file(path: Path, text_field: str = "text") -> Iterator[Document]:
     kind = kind_of(path)
     if kind == "text":
         yield from read_text_file(path, str(path))
-    elif kind == "jsonl":
+        return
+    left_out = LeftOut(path, bad)
+    if kind == "jsonl":
         with _opened(path) as handle:
-            yield from _json_lines(handle, path, text_field)
+            yield from _json_lines(handle, path, text_field, left_out)
     else:
-        yield from _parquet(path, text_field)
+        for row, text in read_column(path, text_field, left_out):
+            yield from long_parts(Document(f"{path}:{row}", text, str(path)))
+    left_out.end()
 
 
 def read_text_file(path: Path, name: str) -> Iterator[Document]:
@@ -100,11 +115,15 @@ def read_text_file(path: Path, name: str) -> Iterator[Document]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _opened(path: Path) -> Iterator[Source]:
     compressed = path.suffix.lower() == ".gz"
     try:
-        with gzip.open(path, "rb") if compressed else open(path, "rb") as handle:
-            yield handle  # type: ignore[misc]
+        with open_regular(path, "a file of text") as raw:
+            if compressed:
+                with gzip.GzipFile(fileobj=raw) as handle:
+                    yield Inflated(handle, raw, path)
+            else:
+                yield raw
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise OrreryError(
             f"'{path}' is damaged or not a gzip file ({error}); compress or copy it again"
@@ -113,7 +132,37 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         raise OrreryError(f"cannot read '{path}': {error.strerror or error}") from None
 
 
-def _decoded(handle: IO[bytes], path: Path) -> Iterator[str]:
+class Inflated:
+    """A gzip file as it is read, stopped when it proves to hold far more than any text would."""
+
+    def __init__(self, handle: gzip.GzipFile, raw: BinaryIO, path: Path) -> None:
+        self._handle, self._raw, self._path, self._next = handle, raw, path, INFLATED
+
+    def read(self, size: int) -> bytes:
+        return self._counted(self._handle.read(size))
+
+    def readline(self, size: int) -> bytes:
+        return self._counted(self._handle.readline(size))
+
+    def _counted(self, data: bytes) -> bytes:
+        if (out := self._handle.tell()) > self._next:
+            self._next = out + INFLATED // 4
+            if out > RATIO * self._raw.tell():
+                raise OrreryError(
+                    f"'{self._path}' unfolds to more than {RATIO} times its size ({out:,} bytes so far); it is not text"
+                )
+        return data
+
+
+class Source(Protocol):
+    """What is read of a file that is open."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+    def readline(self, size: int, /) -> bytes: ...
+
+
+def _decoded(handle: Source, path: Path) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8")()
     offset = 0
     while block := handle.read(BLOCK):
@@ -144,86 +193,64 @@ def _text(decoder: codecs.IncrementalDecoder, block: bytes, offset: int, path: P
         ) from None
 
 
-def _json_lines(handle: IO[bytes], path: Path, field: str) -> Iterator[Document]:
-    number = 0
-    while line := handle.readline(LINE + 1):
+def _json_lines(handle: Source, path: Path, field: str, left_out: LeftOut) -> Iterator[Document]:
+    number = empty = 0
+    while line := _line(handle, path, number + 1):
         number += 1
-        if len(line) > LINE:
-            raise OrreryError(
-                f"'{path}', line {number}: longer than {LINE >> 20} MiB; is it one JSON object a line?"
-            )
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
         if not line.strip():
+            empty += 1
+            if empty > EMPTY:
+                raise OrreryError(
+                    f"'{path}', line {number}: more than {EMPTY:,} empty lines in a row; it is not text"
+                )
             continue
-        text = _field(_json(line, path, number), field, f"'{path}', line {number}")
+        empty = 0
+        try:
+            text = text_of(_json(line, path, number), field, f"'{path}', line {number}")
+        except OrreryError as error:
+            left_out(number, error)
+            continue
         yield from long_parts(Document(f"{path}:{number}", text, str(path)))
+
+
+def _line(handle: Source, path: Path, number: int) -> bytes:
+    """The next line with its end; a long one in pieces, so that one without end is noticed before it is held twice."""
+    line = handle.readline(min(BLOCK, LINE + 1))
+    if len(line) < min(BLOCK, LINE + 1) or line.endswith(b"\n"):
+        return line
+    whole = bytearray(line)
+    while not whole.endswith(b"\n") and (piece := handle.readline(BLOCK)):
+        whole += piece
+        if len(whole) > LINE:
+            break
+    if len(whole) > LINE:
+        raise OrreryError(
+            f"'{path}', line {number}: longer than {LINE >> 20} MiB; is it one JSON object a line?"
+        )
+    return bytes(whole)
 
 
 def _json(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
-        record = json.loads(line)
-    except UnicodeDecodeError as error:
+        record = parse_json(line)
+    except JsonFault as error:
+        if str(error).startswith("not UTF-8"):
+            raise OrreryError(f"'{path}', line {number}: {error} of the line; save it as UTF-8") from None
+        cut = (
+            ""
+            if line.endswith(b"\n")
+            else "; it has no end of line: was its writer stopped before it was done?"
+        )
         raise OrreryError(
-            f"'{path}', line {number}: not UTF-8 (byte {error.start} of the line); save it as UTF-8"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        why = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply or not JSON"
-        raise OrreryError(
-            f"'{path}', line {number}: not a line of JSON ({why}); mend or remove the line"
+            f"'{path}', line {number}: not a line of JSON ({error}{cut}); mend or remove the line"
         ) from None
     if not isinstance(record, dict):
         raise OrreryError(
             f"'{path}', line {number}: a JSON object with a text field is needed, not a {type(record).__name__}"
         )
     return record
-
-
-def _field(record: dict[str, Any], field: str, where: str) -> str:
-    if field not in record:
-        near = suggest(field, record) or _longest_text(record)
-        fields = ", ".join(map(str, record)) or "none"
-        raise OrreryError(f"{where}: no field '{field}' (its fields: {fields}); set text_field.{near}")
-    text = record[field]
-    if not isinstance(text, str):
-        raise OrreryError(
-            f"{where}: the field '{field}' is not text but {type(text).__name__}; set text_field to a text field"
-        )
-    return text
-
-
-def _longest_text(record: dict[str, Any]) -> str:
-    """A guess at the field that was meant: the one with the longest text."""
-    texts = {str(name): len(value) for name, value in record.items() if isinstance(value, str)}
-    return f" Did you mean '{max(texts, key=lambda name: texts[name])}'?" if texts else ""
-
-
-def _parquet(path: Path, field: str) -> Iterator[Document]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise MissingExtra("pyarrow", "data") from None
-    row = 0
-    try:
-        with pq.ParquetFile(path, pre_buffer=False) as table:
-            columns = {name: "" for name in table.schema_arrow.names}
-            if field not in columns:
-                _field(columns, field, f"'{path}'")
-            column = table.schema_arrow.field(field)
-            if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-                raise OrreryError(
-                    f"'{path}': the column '{field}' is not text but {column.type}; set text_field to a text column"
-                )
-            for batch in table.iter_batches(batch_size=256, columns=[field]):
-                for text in batch.column(0).to_pylist():
-                    yield from long_parts(Document(f"{path}:{row}", text or "", str(path)))
-                    row += 1
-    except pa.ArrowException as error:
-        reason = " ".join(str(error).split())
-        raise OrreryError(
-            f"'{path}' is damaged or not a parquet file (row {row}: {reason}); write it again"
-        ) from None
-    except OSError as error:
-        raise OrreryError(f"cannot read '{path}': {error.strerror or error}") from None
 
 
 def long_parts(document: Document) -> Iterator[Document]:

@@ -12,7 +12,6 @@ hashes, which reads every byte once and can be switched off.
 from __future__ import annotations
 
 import bisect
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +20,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from orrery.data.manifest import INDEX, Fingerprinted, Split, check_file, damaged, read_manifest
+from orrery.data.manifest import INDEX, Fingerprinted, Split, check_file, damaged, read_head
 from orrery.kit.config import digest
 from orrery.kit.errors import OrreryError
+from orrery.kit.json import JsonFault, parse_json
+from orrery.kit.untrusted import open_regular
+
+SAMPLE, BLOCK = 1 << 16, 1 << 22
+"""Ids of a shard to look at when its hash is not checked, and at a time."""
 
 Ids = npt.NDArray[np.unsignedinteger[Any]]
 
@@ -55,27 +59,19 @@ class Shards:
         self.folder = Path(folder)
         self.split = split
         self.name = self.folder.name
-        head, body = read_manifest(self.folder), {}
-        try:
-            body = head["splits"][split]
-            self.tokenizer: str = head["tokenizer"]
-            self.vocab_size: int = head["vocab_size"]
-            self.start_id: int | None = head["start_id"]
-            self.eos_id: int = head["eos_id"]
-            self.n_documents: int = body["documents"]
-            self.n_tokens: int = body["tokens"]
-            self.n_bytes: int = body["bytes"]
-            for name, record in body["files"].items():
-                check_file(self.folder / name, record["bytes"], record["sha256"] if verify else None)
-            dtype = np.dtype(head["dtype"])
-            self._data = [_map(self.folder / name, dtype) for name in body["shards"]]
-        except (KeyError, TypeError, AttributeError):
-            raise damaged(self.folder) from None
+        head = read_head(self.folder, split)
+        self.tokenizer, self.vocab_size = head.tokenizer, head.vocab_size
+        self.start_id, self.eos_id = head.start_id, head.eos_id
+        self.n_documents, self.n_tokens, self.n_bytes = head.documents, head.tokens, head.bytes
+        for name, (size, sha256) in head.files.items():
+            check_file(self.folder / name, size, sha256 if verify else None)
+        self._data = [_map(self.folder / name, head.dtype) for name in head.shards]
         self._bounds = np.cumsum([0, *(len(data) for data in self._data)]).tolist()
         self._index = _map(self.folder / f"{split}.index", INDEX)
-        if len(self._index) != self.n_documents + 1 or self._bounds[-1] != self.n_tokens:
-            raise damaged(self.folder)
-        self.fingerprint = digest([self.tokenizer, self.start_id, self.eos_id, body["files"]])
+        self._check_index(head.files[f"{split}.jsonl"][0], whole=verify)
+        self._check_ids(whole=verify)
+        files = {name: {"bytes": size, "sha256": sha256} for name, (size, sha256) in head.files.items()}
+        self.fingerprint = digest([self.tokenizer, self.start_id, self.eos_id, files])
 
     def __len__(self) -> int:
         return self.n_documents
@@ -131,11 +127,53 @@ class Shards:
                 f"this one ({tokenizer.fingerprint[:12]}, {tokenizer.vocab_size} ids); prepare the data again with it"
             )
 
+    def _check_index(self, lineage_bytes: int, *, whole: bool) -> None:
+        """The index begins at 0, ends at the totals, cuts where the shards do, and (looked at whole) never falls."""
+        name, index = f"{self.split}.index", self._index
+        if len(index) != self.n_documents + 1:
+            raise damaged(
+                self.folder, f"{name} has {len(index):,} records for {self.n_documents:,} documents"
+            )
+        for column, end in {"token": self.n_tokens, "byte": self.n_bytes, "line": lineage_bytes}.items():
+            rises = int(index[0][column]) == 0 and int(index[-1][column]) == end
+            for at in range(0, len(index) if whole else 0, BLOCK):
+                values = index[column][at : at + BLOCK + 1]
+                rises = rises and not bool((values[1:] < values[:-1]).any())
+            if not rises:
+                raise damaged(self.folder, f"the column '{column}' of {name} does not rise from 0 to {end:,}")
+        for bound in self._bounds:
+            at = bisect.bisect_left(index, bound, key=lambda record: int(record["token"]))
+            if at == len(index) or int(index[at]["token"]) != bound:
+                raise damaged(self.folder, f"{name} has a document that lies in two shards")
+
+    def _check_ids(self, *, whole: bool) -> None:
+        """Every id, or those of a sample from each shard, is below the vocabulary size."""
+        for data in self._data:
+            step = 1 if whole else max(1, len(data) // SAMPLE)
+            largest = max(
+                (int(data[at : at + BLOCK : step].max()) for at in range(0, len(data), BLOCK)), default=0
+            )
+            if largest >= self.vocab_size:
+                raise damaged(
+                    self.folder, f"a shard holds the id {largest}, but there are {self.vocab_size} ids"
+                )
+
     def _record(self, document: int) -> dict[str, Any]:
         first, last = self._index["line"][document : document + 2].tolist()
-        with open(self.folder / f"{self.split}.jsonl", "rb") as handle:
+        with open_regular(self.folder / f"{self.split}.jsonl") as handle:
             handle.seek(first)
-            return json.loads(handle.read(last - first))
+            return self._parsed(handle.read(last - first), document)
+
+    def _parsed(self, line: bytes, document: int) -> dict[str, Any]:
+        try:
+            record = parse_json(line)
+        except JsonFault as error:
+            record = str(error)
+        if not isinstance(record, dict) or not {"id", "path"} <= record.keys():
+            raise OrreryError(
+                f"'{self.folder / self.split}.jsonl' is damaged at document {document}; prepare the data again"
+            )
+        return record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,4 +199,9 @@ def heldout_documents(folder: str | Path, *, verify: bool = True) -> Iterator[He
 
 def _map(path: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     # np.asarray drops the memmap subclass, whose every slice costs microseconds; the mapping stays alive as its base.
-    return np.asarray(np.memmap(path, dtype=dtype, mode="r"))
+    size = path.stat().st_size
+    if size % dtype.itemsize:
+        raise OrreryError(
+            f"'{path}' has {size:,} bytes, no whole number of items of {dtype.itemsize}; prepare the data again"
+        )
+    return np.asarray(np.memmap(path, dtype=dtype, mode="r")) if size else np.empty(0, dtype)

@@ -45,7 +45,7 @@ class FilesSource:
     Attributes:
         text_field: the field or column that holds the text, in JSON lines and parquet.
         unreadable: "error" stops at a file that is not text, is damaged, or has a bad line; "skip" counts it and goes on
-            with the next file.
+            with the next line or row, or, where a whole file is damaged, with the next file.
     """
 
     kind: Literal["files"] = "files"
@@ -73,7 +73,7 @@ def read_documents(
     """The documents of a source, in sorted order of their paths.
 
     Args:
-        unreadable: told of each file that is left out (path, why), when the source says "skip".
+        unreadable: told of each file (path, why) or line (path:line, why) that is left out, when the source says "skip".
 
     Raises:
         OrreryError: no such path, an empty folder, a file that is not text or is damaged, a bad JSON line.
@@ -86,7 +86,8 @@ def read_documents(
             if isinstance(source, StdlibSource):
                 yield from read_text_file(file, file.relative_to(stdlib_root()).as_posix())
             else:
-                yield from read_file(file, source.text_field)
+                bad = unreadable or (lambda path, error: None)
+                yield from read_file(file, source.text_field, bad if source.unreadable == "skip" else None)
         except OrreryError as error:
             if source.unreadable == "error":
                 raise

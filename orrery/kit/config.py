@@ -14,13 +14,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
 
-import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from orrery.kit.errors import OrreryError, suggest
+from orrery.kit.yaml import YamlFault, parse_yaml, read_yaml_file
 
 C = TypeVar("C")
 
@@ -56,39 +57,21 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Raises:
-        OrreryError: no such file, not YAML, or not a mapping.
+        OrreryError: no such file, not YAML within the limits of `kit.yaml`, or not a mapping.
     """
     path = Path(path)
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         near = suggest(
             path.name, [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         )
-        raise OrreryError(f"no recipe at '{path}'.{near}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise OrreryError(f"cannot read the recipe '{path}': {error}") from None
-    except yaml.YAMLError as error:
-        raise OrreryError(f"'{path}' is not valid YAML: {' '.join(str(error).split())}") from None
+        raise OrreryError(f"no recipe at '{path}'.{near}")
+    data = read_yaml_file(path)
     if not isinstance(data, dict):
         raise OrreryError(f"'{path}' must hold a mapping of settings, not {type(data).__name__}")
+    strange = next((key for key in data if not isinstance(key, str)), None)
+    if strange is not None or None in data:
+        raise OrreryError(f"'{path}': {strange!r} is no name of a setting; write it as a word")
     return data
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML whose numbers are those people write: `3e-4` is a float (plain YAML 1.1 reads a string)."""
-
-
-def _float_resolver() -> None:
-    import re
-
-    pattern = re.compile(
-        r"^[-+]?(\d[\d_]*)(\.\d*)?([eE][-+]?\d+)$|^[-+]?\d[\d_]*\.\d*$|^[-+]?\.\d+([eE][-+]?\d+)?$"
-    )
-    _Loader.add_implicit_resolver("tag:yaml.org,2002:float", pattern, list("-+0123456789."))
-
-
-_float_resolver()
 
 
 def override(data: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
@@ -101,8 +84,8 @@ def override(data: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
                 f"cannot read the setting '{text}'; write it as key=value, for example train.seed=1"
             )
         try:
-            parsed = yaml.load(value, Loader=_Loader)
-        except yaml.YAMLError:
+            parsed = parse_yaml(value)
+        except YamlFault:
             raise OrreryError(f"cannot read the value in '{text}'; quote it or write valid YAML") from None
         *parents, leaf = key.split(".")
         node: Any = data

@@ -10,19 +10,23 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from orrery.kit.errors import OrreryError
 
 
 class FileOps:
-    """The four system calls a durable save is made of. Tests replace `files.ops` by a subclass that fails at call k."""
+    """The system calls a durable save is made of. Tests replace `files.ops` by a subclass that fails at call k."""
 
     def write(self, path: Path, data: bytes) -> None:
         with open(path, "wb") as handle:
             handle.write(data)
+
+    def append(self, handle: BinaryIO, data: bytes | memoryview) -> None:
+        handle.write(data)
 
     def fsync(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY)
@@ -61,6 +65,30 @@ def atomic_write(path: str | Path, data: bytes | str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             ops.write(temporary, data.encode() if isinstance(data, str) else data)
+            ops.fsync(temporary)
+            ops.rename(temporary, path)
+            ops.fsync(path.parent)
+        except BaseException:
+            ops.remove(temporary)
+            raise
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[Callable[[bytes | memoryview], None]]:
+    """Replace the file at `path` piece by piece: yields a function that appends bytes; on success they become `path`.
+
+    For files too large to hold whole; `atomic_write` is simpler where they are not.
+
+    Raises:
+        OrreryError: the folder cannot be written (read-only, full disk ...). The old file is intact.
+    """
+    path = Path(path)
+    temporary = _sibling(path)
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as handle:
+                yield lambda data: ops.append(handle, data)
             ops.fsync(temporary)
             ops.rename(temporary, path)
             ops.fsync(path.parent)

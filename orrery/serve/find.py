@@ -1,32 +1,51 @@
-"""From what a person names (a model, a run, a file inside one) to the folder of a model."""
+"""From what a person names to where a model is: a folder, or a GGUF file.
+
+runs/quickstart, runs/quickstart/train-1f3a   a run (its newest finished model), a model folder, a file inside one
+model.gguf                                    a GGUF file
+gemma-3-270m                                  a demo model (serve.demo)
+Qwen/Qwen3-0.6B                               a hub id, in the local Hugging Face cache: nothing is downloaded
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 
 from orrery.kit.artifact import RECEIPT
 from orrery.kit.errors import OrreryError, suggest
+from orrery.kit.model_folder import ADAPTER
+from orrery.kit.untrusted import refuse_foreign
+from orrery.serve.demo import GEMMA, demo_model
 
 CONFIG, RUN = "config.json", "run.json"
 
 
 def find_model(path: str | Path) -> Path:
-    """The model folder meant by `path`: itself, the folder a file lies in, or a run's newest finished model.
+    """The model folder meant by `path` (itself, the folder a file lies in, a run's newest finished model), or a GGUF file.
 
     Raises:
         OrreryError: nothing there, or no model in it; says what there is instead.
     """
     path = Path(path)
     if not path.exists():
+        known = demo_model(str(path)) or _in_hub_cache(str(path))
+        if known is not None:
+            return known
         near = (
             [str(path.parent / item.name) for item in path.parent.iterdir()] if path.parent.is_dir() else []
         )
         raise OrreryError(
-            f"there is no model at '{path}'; give a model folder or a run folder.{suggest(str(path), near)}"
+            f"there is no model at '{path}'; give a model folder, a run folder, a .gguf file or {GEMMA}."
+            f"{suggest(str(path), [*near, GEMMA])}"
         )
+    if path.is_file():
+        refuse_foreign(path)
+        if path.suffix == ".gguf":
+            return path
     folder = path.parent if path.is_file() else path
-    if (folder / CONFIG).is_file():
+    if (folder / CONFIG).is_file() or (folder / ADAPTER).is_file():
         return folder
     if (folder / RUN).is_file():
         return _newest_of_run(folder)
@@ -42,6 +61,29 @@ def find_model(path: str | Path) -> Path:
     raise OrreryError(
         f"'{folder}' holds no finished model; train one there, for example with: orrery quickstart"
     )
+
+
+def _in_hub_cache(name: str) -> Path | None:
+    """The snapshot of a hub id in the local Hugging Face cache, or None where `name` cannot be a hub id.
+
+    Raises:
+        OrreryError: it can be one, and is not in the cache.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name) or Path(name).parent.exists():
+        return None
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub") / f"models--{name.replace('/', '--')}"
+    try:
+        revision = (hub / "refs" / "main").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        revision = ""
+    folder = hub / "snapshots" / revision
+    if not re.fullmatch(r"[0-9a-f]{6,64}", revision) or not (folder / CONFIG).is_file():
+        raise OrreryError(
+            f"there is no model at '{name}', and no model of that name in the local Hugging Face cache ('{hub.parent}'); "
+            f"orrery downloads nothing: get it with `hf download {name}`"
+        )
+    return folder
 
 
 def _newest_of_run(run: Path) -> Path:

@@ -89,14 +89,15 @@ def sampled_tokens(model: Decoder, request: GenerateRequest, *, known: int) -> I
     cache = KVCache(model, rows=1, capacity=n + room - 1)
     before = torch.bincount(torch.tensor(request.ids), minlength=model.cfg.vocab_size)[:known]
     made = torch.zeros_like(before)
-    tokens, start = list(request.ids), 0
+    ids, start = list(request.ids), 0
     for position in range(n, n + room):
-        logits = last_logits(model, cache, tokens, start)
+        logits = last_logits(model, cache, ids[start:], start)
         u = position_uniform(sampling.seed, request.request_id, position)
         token = choose(logits[:known], sampling, before=before, made=made, u=u)
         yield token, float(logits.log_softmax(-1)[token])
         made[token] += 1
-        tokens, start = [token], position
+        ids.append(token)
+        start = position if cache.serves(position, position + 1) else 0
 
 
 @torch.inference_mode()

@@ -26,11 +26,11 @@ from orrery.kit.errors import OrreryError
 from orrery.kit.lm import Completion, EmbedRequest, GenerateRequest, Sampling, Score, ScoreRequest
 from orrery.model.config import DecoderConfig
 from orrery.model.decoder import Decoder
-from orrery.model.folder import load_model
 from orrery.model.packed import Packed
 from orrery.serve.find import find_model
 from orrery.serve.generate import Generation, beam_completion
 from orrery.serve.mode import evaluating
+from orrery.serve.open import open_folder, open_gguf
 from orrery.serve.windows import check_ids, windowed_logprobs
 from orrery.text.chat import ChatFormat
 from orrery.text.tokenizer import Tokenizer
@@ -71,7 +71,8 @@ SAMPLING = frozenset(Sampling.__dataclass_fields__)
 class LM:
     """Implements `kit.lm.LanguageModel` too: `generate`, `score` and `embed` take lists of requests.
 
-    `chat` is None for a model without a chat format that we can read.
+    `chat` is None for a base model. `defaults` are the sampling settings its makers recommend, for callers that have no
+    wishes of their own; nothing here applies them.
     """
 
     def __init__(
@@ -81,27 +82,45 @@ class LM:
         tokenizer: Tokenizer,
         chat: ChatFormat | None = None,
         folder: Path | None = None,
+        chat_fault: OrreryError | None = None,
+        stop_ids: Sequence[int] | None = None,
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
         self.model, self.tokenizer, self.chat, self.folder = model, tokenizer, chat, folder
+        eos = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
+        self._stop_ids = eos if stop_ids is None else tuple(stop_ids)
+        self._chat_fault = chat_fault
+        self.defaults = dict(defaults or {})
 
     @classmethod
     def load(
-        cls, path: str | Path, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+        cls,
+        path: str | Path,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        dequantise: bool = False,
     ) -> LM:
-        """Open a model folder, a file inside one, or a run folder (its newest finished model).
+        """Open a model folder, a run folder (its newest finished model), a .gguf file, a model of the local hub cache, or
+        `gemma-3-270m`. A GGUF file's quantised weights stay so, on a CPU, unless `dequantise` (training needs that).
 
         Raises:
             OrreryError: there is no finished model, or its files are damaged or do not fit together.
         """
-        folder = find_model(path)
-        model = load_model(folder, device=device, dtype=dtype).eval()
-        tokenizer = Tokenizer.load(folder)
-        if tokenizer.vocab_size > model.cfg.vocab_size:
-            raise OrreryError(
-                f"the tokenizer in '{folder}' has {tokenizer.vocab_size} ids but the model knows {model.cfg.vocab_size}; "
-                "they do not belong together"
-            )
-        return cls(model=model, tokenizer=tokenizer, chat=_chat(folder, tokenizer), folder=folder)
+        found = find_model(path)
+        if found.suffix == ".gguf":
+            opened = open_gguf(found, quantised=not dequantise, device=device, dtype=dtype)
+        else:
+            opened = open_folder(found, device=device, dtype=dtype)
+        return cls(
+            model=opened.model,
+            tokenizer=opened.tokenizer,
+            chat=opened.chat,
+            folder=opened.path,
+            chat_fault=opened.chat_fault,
+            stop_ids=opened.stop_ids,
+            defaults=opened.defaults,
+        )
 
     @property
     def config(self) -> DecoderConfig:
@@ -115,10 +134,9 @@ class LM:
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """Ids that end a text: the chat format's, else EOS."""
-        if self.chat is not None:
-            return tuple(self.chat.stop_ids)
-        return () if self.tokenizer.eos_id is None else (self.tokenizer.eos_id,)
+        """Ids that end a text: those the model's makers name, and the chat format's."""
+        chat = () if self.chat is None else tuple(self.chat.stop_ids)
+        return tuple(dict.fromkeys((*chat, *self._stop_ids)))
 
     # --- logits, scores, embeddings
 
@@ -241,7 +259,7 @@ class LM:
             start = [] if self.tokenizer.bos_id is None else [self.tokenizer.bos_id]
             ids = self.tokenizer.encode(prompt)
         elif len(prompt) and isinstance(prompt[0], Mapping):
-            ids = self._chat().render(prompt, generate=True).ids  # type: ignore[arg-type]
+            ids = self._chat().prompt(prompt)  # type: ignore[arg-type]
         else:
             ids = [int(i) for i in prompt]  # type: ignore[arg-type]
         if truncation == "error" or len(start) + len(ids) + max_tokens - 1 <= self.context:
@@ -296,21 +314,16 @@ class LM:
             check_ids(ids, self.model.cfg.vocab_size)
             if not 1 <= len(ids) <= self.context:
                 raise OrreryError(f"{len(ids)} tokens were given; this model looks at 1 to {self.context}")
-        device = self.model.embed.weight.device
+        device = self.model.device
         tokens = torch.from_numpy(np.concatenate(arrays)).to(device)
         return self.model(tokens, Packed([len(ids) for ids in arrays], device=device))
 
     def _chat(self) -> ChatFormat:
+        if self.chat is None and self._chat_fault is not None:
+            raise self._chat_fault
         if self.chat is None:
             raise OrreryError(
-                "this model has no chat format that orrery can read, so it takes a text or ids, not messages"
+                "this is a base model, with no chat format: it takes a text or ids, not messages"
             )
         return self.chat
 
-
-def _chat(folder: Path, tokenizer: Tokenizer) -> ChatFormat | None:
-    """The folder's chat format; a model without one, or with a foreign one, still continues text."""
-    try:
-        return ChatFormat.load(folder, tokenizer)
-    except OrreryError:
-        return None

@@ -126,7 +126,7 @@ def target_logprobs(model: Decoder, hidden: Tensor, targets: Tensor, rows: int =
 
 def _run(model: Decoder, inputs: list[NDArray[np.int64]], batch: list[Window]) -> list[NDArray[np.float32]]:
     """One forward pass over a batch of windows; (n,) log-probabilities of what counts in each."""
-    device = model.embed.weight.device
+    device = model.device
     tokens = np.concatenate([inputs[w.document][w.begin : w.end] for w in batch])
     targets = np.concatenate([inputs[w.document][w.first + 1 : w.end + 1] for w in batch])
     counts = np.concatenate([np.arange(w.begin, w.end) >= w.first for w in batch])

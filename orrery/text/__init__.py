@@ -7,9 +7,10 @@ ChatFormat(tokenizer).render([{"role": "user", "content": "Hello"}], generate=Tr
 
 from __future__ import annotations
 
-from orrery.text.chat import ChatFormat, Rendered, Role
+from orrery.text.chat import ChatFormat
 from orrery.text.config import SPECIAL_TOKENS, TokenizerConfig
 from orrery.text.detokenizer import Detokenizer
+from orrery.text.rendered import Rendered, Role
 from orrery.text.tokenizer import Piece, Tokenizer
 from orrery.text.train import train_tokenizer
 

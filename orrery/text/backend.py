@@ -5,22 +5,34 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import tokenizers
+from tokenizers import AddedToken, models
 
 from orrery.kit.errors import OrreryError
 from orrery.text.spec import Spec, merge_pairs
 
+_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+_BPE_OPTIONS = (
+    "dropout",
+    "unk_token",
+    "continuing_subword_prefix",
+    "end_of_word_suffix",
+    "fuse_unk",
+    "byte_fallback",
+    "ignore_merges",
+)
 
-def build(spec: Spec, where: str) -> tokenizers.Tokenizer:
-    """The library's tokenizer for a description.
+
+def build(spec: Spec, where: str, *, model: Any = None) -> tokenizers.Tokenizer:
+    """The library's tokenizer for a description; with `model`, the library's model where that is there already.
 
     Raises:
         OrreryError: the library refuses it.
     """
     try:
-        backend = tokenizers.Tokenizer.from_str(json.dumps(spec, ensure_ascii=False))
+        backend = _assembled(spec, model) if spec["model"].get("type") == "BPE" else _parsed(spec)
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as error:  # a Rust panic is no Exception
@@ -30,6 +42,26 @@ def build(spec: Spec, where: str) -> tokenizers.Tokenizer:
             raise OrreryError(
                 f"'{where}' is damaged: added token {token['content']!r} cannot have the id {token['id']}"
             )
+    return backend
+
+
+def _parsed(spec: Spec) -> tokenizers.Tokenizer:
+    return tokenizers.Tokenizer.from_str(json.dumps(spec, ensure_ascii=False))
+
+
+def _assembled(spec: Spec, model: Any) -> tokenizers.Tokenizer:
+    """A BPE tokenizer put together from its parts: a large vocabulary takes a third of the time that its JSON takes."""
+    backend = _parsed(spec | {"added_tokens": [], "model": {"type": "BPE", "vocab": {}, "merges": []}})
+    options = {name: spec["model"][name] for name in _BPE_OPTIONS if spec["model"].get(name) is not None}
+    if model is None:
+        merges: list[Any] = spec["model"]["merges"]
+        merges = (
+            merge_pairs(spec["model"]) if merges and isinstance(merges[0], str) else [*map(tuple, merges)]
+        )
+        model = models.BPE(spec["model"]["vocab"], merges, **options)
+    backend.model = model
+    added = sorted(spec.get("added_tokens") or [], key=lambda token: token["id"])
+    backend.add_tokens([AddedToken(token["content"], **{k: token[k] for k in _FLAGS}) for token in added])
     return backend
 
 

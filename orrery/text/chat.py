@@ -1,316 +1,205 @@
-"""The default chat format: a conversation as token ids, with a role for every id.
+"""A model's chat format: conversations to ids with a role for every id, and a model's answer back to a message.
 
-    <|begin_of_text|><|tools|>[...]<|end|><|system|>...<|end|><|user|>...<|end|><|assistant|>...<|end|>
+    chat = ChatFormat(tokenizer)                           # our own format (default_chat.py)
+    chat = ChatFormat.load("models/qwen3", tokenizer)      # the format of a model folder, whoever made it
+    chat = ChatFormat.from_template(source, tokenizer)     # any Jinja chat template
 
-Each turn is one special token that says who speaks, the text, and `<|end|>`. Nothing else stands between turns, so where
-a turn begins and ends is a matter of ids: text is encoded turn by turn with `special="never"`, and what a user types can
-neither open a turn nor close one. An assistant's turn may hold, in this order,
+    chat.text(messages, tools=tools)                       # the string transformers would render
+    chat.render(messages, generate=True).ids               # what the model reads; special tokens in messages stay text
+    chat.render(messages).assistant_mask                   # what it is trained on
+    chat.parse(generated_ids)                              # {"role": "assistant", "content": ..., "tool_calls": ...}
 
-    <|think|>reasoning<|end_think|>   text   <|tool_call|>{"name": ..., "arguments": {...}}   (one or more)
-
-Rendering only appends: a longer conversation's ids begin with the shorter one's, so what was computed for a prefix stays
-valid, and what the model is trained on is what it will be shown.
-
-`TEMPLATE` says the same in Jinja for other tools. They parse special tokens anywhere in the text, also in what a user
-typed; with these ids there is nothing to parse.
+Trainer, engine, server and evaluator take these ids; nothing else turns a conversation into ids. A foreign template is a program
+from a stranger: it runs in an interpreter of our own with bounds on what it costs (`jinja/`).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from orrery.kit.errors import OrreryError, suggest
+from orrery.kit.errors import OrreryError
 from orrery.kit.files import atomic_write
+from orrery.text.chat_files import FOLDER, TEMPLATE_FILE, generation_stops, read_templates
+from orrery.text.default_chat import CONTROL, TEMPLATE, DefaultFormat
+from orrery.text.jinja.limits import Limits
+from orrery.text.jinja.program import Now
+from orrery.text.rendered import Message, Rendered, Role
+from orrery.text.template import TemplateFormat
 from orrery.text.tokenizer import Tokenizer
 
-FILE = "chat_template.jinja"
-ROLES = ("system", "user", "assistant", "tool")
-CONTROL = (
-    *(f"<|{role}|>" for role in ROLES),
-    "<|tools|>",
-    "<|tool_call|>",
-    "<|think|>",
-    "<|end_think|>",
-    "<|end|>",
-)
-Message = Mapping[str, Any]
-
-TEMPLATE = """\
-{{- bos_token -}}
-{%- if tools -%}
-    {{- '<|tools|>' + (tools | tojson) + '<|end|>' -}}
-{%- endif -%}
-{%- for message in messages -%}
-    {{- '<|' + message.role + '|>' -}}
-    {%- if message.role == 'assistant' -%}
-        {%- generation -%}
-        {%- if message.reasoning -%}
-            {{- '<|think|>' + message.reasoning + '<|end_think|>' -}}
-        {%- endif -%}
-        {{- message.content or '' -}}
-        {%- for call in message.tool_calls or [] -%}
-            {%- set call = call.function or call -%}
-            {{- '<|tool_call|>{"name": ' + (call.name | tojson) + ', "arguments": ' -}}
-            {{- (call.arguments if call.arguments is string else call.arguments | tojson) + '}' -}}
-        {%- endfor -%}
-        {{- '<|end|>' -}}
-        {%- endgeneration -%}
-    {%- else -%}
-        {{- (message.content or '') + '<|end|>' -}}
-    {%- endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-    {{- '<|assistant|>' -}}
-{%- endif -%}
-"""
-
-
-class Role(IntEnum):
-    """Whose an id is. ASSISTANT ids are those the model writes: the turn's text, calls and `<|end|>`, not its header."""
-
-    STRUCTURE = 0
-    SYSTEM = 1
-    USER = 2
-    ASSISTANT = 3
-    TOOL = 4
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """A conversation as ids; `roles[i]` and `turns[i]` (index of the message, -1 outside) belong to `ids[i]`."""
-
-    ids: list[int] = field(default_factory=list)
-    roles: list[Role] = field(default_factory=list)
-    turns: list[int] = field(default_factory=list)
-
-    def add(self, ids: Sequence[int], role: Role, turn: int) -> None:
-        """Append ids of one role."""
-        self.ids.extend(ids)
-        self.roles.extend([role] * len(ids))
-        self.turns.extend([turn] * len(ids))
+__all__ = ["CONTROL", "FILE", "TEMPLATE", "ChatFormat", "Message", "Rendered", "Role"]
+FILE = TEMPLATE_FILE
 
 
 class ChatFormat:
     """Renders conversations for one tokenizer. Messages are dicts with `role` and `content`, as in the OpenAI API."""
 
-    append_only = True
-    """`render(messages[:n]).ids` is a prefix of `render(messages).ids`; `keeps_prefixes` checks it."""
-
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """
+        """Our own format.
+
         Raises:
             OrreryError: the tokenizer lacks one of the format's special tokens.
         """
-        missing = [name for name in CONTROL if name not in tokenizer.special]
-        if missing:
+        self._own: DefaultFormat | None = DefaultFormat(tokenizer)
+        self._template = TemplateFormat(TEMPLATE, tokenizer)
+
+    @classmethod
+    def from_template(
+        cls,
+        template: str | Mapping[str, str],
+        tokenizer: Tokenizer | None = None,
+        *,
+        bos_token: str | None = None,
+        eos_token: str | None = None,
+        stop_ids: Sequence[int] = (),
+        limits: Limits | None = None,
+        **tokens: str,
+    ) -> ChatFormat:
+        """The format of a Jinja chat template, or of several by name ("default", "tool_use").
+
+        Args:
+            tokenizer: without it there is text but there are no ids.
+            bos_token, eos_token, tokens: names the template uses (`pad_token` ...); the tokenizer's own where not given.
+            stop_ids: ids that end an answer besides those the template shows, as generation_config.json lists them.
+
+        Raises:
+            OrreryError: not a template, one beyond the limits, or one that reaches outside itself.
+        """
+        own = isinstance(template, str) and template == TEMPLATE and tokenizer is not None
+        if own and not any(name not in tokenizer.special for name in CONTROL):  # type: ignore[union-attr]
+            return cls(tokenizer)  # type: ignore[arg-type]
+        given = {"bos_token": bos_token, "eos_token": eos_token} | tokens
+        named = {name: value for name, value in given.items() if value is not None}
+        made = cls.__new__(cls)
+        made._own = None
+        made._template = TemplateFormat(template, tokenizer, tokens=named, stop_ids=stop_ids, limits=limits)
+        return made
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer the ids are of.
+
+        Raises:
+            OrreryError: the format was made without one.
+        """
+        if self._template.tokenizer is None:
             raise OrreryError(
-                f"the tokenizer lacks the chat tokens {', '.join(missing)}; add them with add_tokens(..., special=True)"
+                "this chat format has no tokenizer; give it one with from_template(template, tokenizer)"
             )
-        self.tokenizer = tokenizer
-        self.template = TEMPLATE
-        self._id = {name: tokenizer.special[name] for name in CONTROL}
-        self._end = self._id["<|end|>"]
+        return self._template.tokenizer
+
+    @property
+    def template(self) -> str:
+        """The Jinja source."""
+        return self._template.named["default"]
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
         """Ids that end an assistant's turn."""
-        eos = self.tokenizer.eos_id
-        return (self._end,) if eos is None else (self._end, eos)
+        return (self._own or self._template).stop_ids
 
-    # --- conversation to ids
+    @property
+    def append_only(self) -> bool:
+        """Whether a longer conversation's rendering begins with the shorter one's, so that what was computed for it stays valid.
+
+        Ours does by construction. A foreign template (many drop earlier reasoning) is asked to render a set of conversations and
+        their beginnings; `keeps_prefixes` asks about one conversation.
+        """
+        return (self._own or self._template).append_only
+
+    def text(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Any] | None = None,
+        add_generation_prompt: bool = True,
+        *,
+        now: Now = None,
+        **variables: Any,
+    ) -> str:
+        """The string that transformers' apply_chat_template(tokenize=False) gives.
+
+        Args:
+            tools: JSON schemas of functions, or Python functions with type hints and Google-style docstrings.
+            now: what the template's `strftime_now` tells: a time, or a text for every format; None: the clock.
+            variables: whatever else the template reads (enable_thinking, documents, date_string ...).
+
+        Raises:
+            OrreryError: the template refuses the conversation (with its own words), fails on it, or goes beyond its limits.
+        """
+        return str(self._template.marked(messages, tools, add_generation_prompt, now=now, **variables))
 
     def render(
         self,
         messages: Sequence[Message],
         *,
-        tools: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Any] | None = None,
         generate: bool = False,
+        **variables: Any,
     ) -> Rendered:
         """Ids and roles of a conversation.
 
         Args:
             messages: `{"role": "system"|"user"|"assistant"|"tool", "content": text}`; an assistant's may have
-                `tool_calls` and `reasoning`. `name` and `tool_call_id` are accepted and not rendered: answers of tools
-                stand in the order of the calls.
-            tools: JSON schemas of the functions the model may call.
+                `tool_calls` and `reasoning`.
+            tools: as in `text`.
             generate: end with the assistant's header, ready for the model to go on.
+            variables: as in `text`, for foreign templates.
 
         Raises:
-            OrreryError: no messages, an unknown role or key, content that is no text, or a malformed tool call.
+            OrreryError: no messages, malformed ones, or as in `text`; or a template whose rendering does not tell where the
+                assistant's words begin.
         """
-        if not messages:
-            raise OrreryError("there are no messages to render; give at least one")
-        out = Rendered()
-        if self.tokenizer.bos_id is not None:
-            out.add([self.tokenizer.bos_id], Role.STRUCTURE, -1)
-        if tools:
-            out.add([self._id["<|tools|>"]], Role.STRUCTURE, -1)
-            out.add(self._text(_json(list(tools))), Role.SYSTEM, -1)
-            out.add([self._end], Role.STRUCTURE, -1)
-        for turn, message in enumerate(messages):
-            role = _role(message, turn)
-            out.add([self._id[f"<|{role}|>"]], Role.STRUCTURE, turn)
-            if role == "assistant":
-                out.add([*self._assistant(message, turn), self._end], Role.ASSISTANT, turn)
-            else:
-                out.add(self._text(_content(message, turn)), Role[role.upper()], turn)
-                out.add([self._end], Role.STRUCTURE, turn)
-        if generate:
-            out.add([self._id["<|assistant|>"]], Role.STRUCTURE, len(messages))
-        return out
+        if self._own is None:
+            return self._template.render(messages, tools=tools, generate=generate, **variables)
+        if variables:
+            raise OrreryError(f"our own chat format has no variable '{min(variables)}'")
+        return self._own.render(messages, tools=tools, generate=generate)
 
-    def _assistant(self, message: Message, turn: int) -> list[int]:
-        ids: list[int] = []
-        if reasoning := message.get("reasoning"):
-            ids += [self._id["<|think|>"], *self._text(str(reasoning)), self._id["<|end_think|>"]]
-        ids += self._text(_content(message, turn))
-        for call in message.get("tool_calls") or []:
-            ids += [self._id["<|tool_call|>"], *self._text(_call(call, turn))]
-        return ids
+    def prompt(
+        self, messages: Sequence[Message], *, tools: Sequence[Any] | None = None, **variables: Any
+    ) -> list[int]:
+        """The ids the model reads before it answers: those of `render(generate=True)`, without asking for roles.
 
-    def _text(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, special="never")
-
-    # --- ids to message
+        Raises:
+            OrreryError: as `render`; but a template whose turns cannot be told apart serves here.
+        """
+        if self._own is None:
+            _, pieces = self._template.encode(messages, tools=tools, generate=True, **variables)
+            return [piece.id for piece in pieces]
+        return self.render(messages, tools=tools, generate=True, **variables).ids
 
     def parse(self, ids: Sequence[int]) -> dict[str, Any]:
         """The assistant's message that generated ids spell, up to a stop id; the inverse of rendering one.
 
-        A tool call that is not valid JSON is kept in the content, so nothing the model wrote is lost.
+        Reasoning and tool calls are taken out of the text where their syntax is known; a malformed call is kept in the
+        content, so nothing the model wrote is lost.
         """
-        stop = next((i for i, token in enumerate(ids) if token in self.stop_ids), len(ids))
-        kinds = {
-            self._id["<|think|>"]: "reasoning",
-            self._id["<|end_think|>"]: "content",
-            self._id["<|tool_call|>"]: "call",
-        }
-        message: dict[str, Any] = {"role": "assistant", "content": ""}
-        calls: list[dict[str, Any]] = []
-        for mark, part in _sections([int(i) for i in ids[:stop]], kinds):
-            kind, text = kinds.get(mark, "content"), self.tokenizer.decode(part)
-            if kind == "call":
-                call = _parsed_call(text)
-                if call is None:
-                    message["content"] += "<|tool_call|>" + text
-                else:
-                    calls.append(call)
-            else:
-                message[kind] = message.get(kind, "") + text
-        return message | ({"tool_calls": calls} if calls else {})
+        return (self._own or self._template).parse(ids)
 
-    # --- properties and files
-
-    def keeps_prefixes(
-        self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] | None = None
-    ) -> bool:
+    def keeps_prefixes(self, messages: Sequence[Message], *, tools: Sequence[Any] | None = None) -> bool:
         """Whether this conversation's ids begin with those of each of its beginnings, prompts for the assistant included."""
-        whole = self.render(messages, tools=tools).ids
-        for n in range(1, len(messages)):
-            prompt = messages[n]["role"] == "assistant"
-            start = self.render(messages[:n], tools=tools, generate=prompt).ids
-            if whole[: len(start)] != start:
-                return False
-        return True
+        return (self._own or self._template).keeps_prefixes(messages, tools=tools)
 
     def save(self, folder: str | Path) -> None:
-        """Write chat_template.jinja beside the tokenizer's files, where other tools look for it."""
-        atomic_write(Path(folder) / FILE, TEMPLATE)
+        """Write chat_template.jinja beside the tokenizer's files, byte for byte; more templates go to their own folder."""
+        for name, source in self._template.named.items():
+            path = Path(folder) / (FILE if name == "default" else f"{FOLDER}/{name}.jinja")
+            path.parent.mkdir(exist_ok=True)
+            atomic_write(path, source.encode())
 
     @classmethod
     def load(cls, folder: str | Path, tokenizer: Tokenizer) -> ChatFormat:
-        """The format saved in a model folder.
+        """The chat format of a model folder: chat_template.jinja, or the one inside tokenizer_config.json.
 
         Raises:
-            OrreryError: the folder has no chat template, or one that is not this format's.
+            OrreryError: the folder has no chat template, or one that cannot be used.
         """
-        path = Path(folder) / FILE
-        try:
-            template = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            raise OrreryError(f"'{folder}' has no readable {FILE}: this model has no chat format") from None
-        if template != TEMPLATE:
-            raise OrreryError(
-                f"'{path}' is not Orrery's own chat format, the only one that can be read so far"
-            )
-        return cls(tokenizer)
-
-
-def _role(message: Message, turn: int) -> str:
-    known = {"role", "content", "tool_calls", "reasoning", "name", "tool_call_id"}
-    role = message.get("role")
-    if role not in ROLES:
-        raise OrreryError(
-            f"message {turn} has the role {role!r}; roles: {', '.join(ROLES)}.{suggest(str(role), ROLES)}"
+        templates = read_templates(Path(folder))
+        if not templates:
+            raise OrreryError(f"'{folder}' has no {FILE}: this model has no chat format")
+        source: str | dict[str, str] = templates["default"] if templates.keys() == {"default"} else templates
+        return cls.from_template(
+            source, tokenizer, stop_ids=generation_stops(Path(folder), tokenizer.vocab_size)
         )
-    for key in message:
-        if key not in known:
-            raise OrreryError(f"message {turn} has the unknown key {key!r}.{suggest(str(key), known)}")
-    if role != "assistant" and (message.get("tool_calls") or message.get("reasoning")):
-        raise OrreryError(f"message {turn}: only an assistant has tool_calls or reasoning, not a {role}")
-    return role
-
-
-def _content(message: Message, turn: int) -> str:
-    """The text of a message: a string, None beside tool calls, or a list of text parts."""
-    content = message.get("content")
-    if content is None and (message.get("tool_calls") or message.get("reasoning")):
-        return ""
-    if isinstance(content, list) and all(isinstance(p, Mapping) and p.get("type") == "text" for p in content):
-        content = "".join(str(part.get("text", "")) for part in content)
-    if not isinstance(content, str):
-        raise OrreryError(f"message {turn} has no text content (got {type(content).__name__})")
-    return content
-
-
-def _call(call: Any, turn: int) -> str:
-    function = call.get("function", call) if isinstance(call, Mapping) else None
-    if (
-        not isinstance(function, Mapping)
-        or not isinstance(function.get("name"), str)
-        or "arguments" not in function
-    ):
-        raise OrreryError(f"message {turn}: a tool call needs a name and arguments, got {call!r}")
-    arguments = function["arguments"]
-    if isinstance(arguments, str):
-        try:
-            json.loads(arguments)
-        except json.JSONDecodeError:
-            raise OrreryError(
-                f"message {turn}: the arguments of '{function['name']}' are not JSON: {arguments!r}"
-            ) from None
-    else:
-        arguments = _json(arguments)
-    return f'{{"name": {_json(function["name"])}, "arguments": {arguments}}}'
-
-
-def _parsed_call(text: str) -> dict[str, Any] | None:
-    try:
-        call = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
-        return None
-    if not isinstance(call, dict) or not isinstance(call.get("name"), str) or "arguments" not in call:
-        return None
-    return {"type": "function", "function": {"name": call["name"], "arguments": call["arguments"]}}
-
-
-def _sections(ids: Sequence[int], marks: Mapping[int, str]) -> list[tuple[int, list[int]]]:
-    """Cut ids at the marks: (the mark in front, or -1, and the ids after it)."""
-    sections: list[tuple[int, list[int]]] = [(-1, [])]
-    for token in ids:
-        if token in marks:
-            sections.append((token, []))
-        else:
-            sections[-1][1].append(token)
-    return sections
-
-
-def _json(value: Any) -> str:
-    try:
-        return json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
-        raise OrreryError(f"tools and arguments must be plain JSON values ({error})") from None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -39,21 +39,45 @@ def tokenizer_spec(model: Spec, *, added: Sequence[Spec] = (), **stages: Spec | 
     }
 
 
-def byte_level_spec(
-    vocab: dict[str, int], merges: Sequence[Merge], *, pattern: str = "gpt2", special: Sequence[str] = ()
-) -> Spec:
-    """Byte-level BPE; `vocab` and `merges` in GPT-2's characters (`Ġthe`), `pattern` a name of `PATTERNS` or a regex."""
-    split = {
-        "type": "Split",
-        "pattern": {"Regex": regex_of(pattern)},
-        "behavior": "Isolated",
-        "invert": False,
+def split(regex: str) -> Spec:
+    """A pre-tokenizer: what the expression matches, and what lies between, each stand alone."""
+    return {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False}
+
+
+def around(front: Sequence[str], back: Sequence[str], ids: Mapping[str, int]) -> Spec:
+    """The post-processor that puts special tokens in front and at the end of a text, or of each of a pair."""
+
+    def one(sequence: str, type_id: int) -> list[Spec]:
+        before, after = (
+            [{"SpecialToken": {"id": name, "type_id": type_id}} for name in side] for side in (front, back)
+        )
+        return [*before, {"Sequence": {"id": sequence, "type_id": type_id}}, *after]
+
+    return {
+        "type": "TemplateProcessing",
+        "single": one("A", 0),
+        "pair": one("A", 0) + one("B", 1),
+        "special_tokens": {
+            name: {"id": name, "ids": [ids[name]], "tokens": [name]} for name in (*front, *back)
+        },
     }
+
+
+def byte_level_spec(
+    vocab: dict[str, int],
+    merges: Sequence[Merge],
+    *,
+    pattern: str | Sequence[str] = "gpt2",
+    special: Sequence[str] = (),
+) -> Spec:
+    """Byte-level BPE; `vocab` and `merges` in GPT-2's characters (`Ġthe`), `pattern` a name of `PATTERNS` or a regex, or
+    several, each cutting what those before it left."""
+    splits = [split(regex_of(one)) for one in ([pattern] if isinstance(pattern, str) else pattern)]
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     return tokenizer_spec(
         {"type": "BPE", "vocab": vocab, "merges": [list(merge) for merge in merges]},
         added=[added_token(name, vocab[name]) for name in special],
-        pre_tokenizer={"type": "Sequence", "pretokenizers": [split, level]},
+        pre_tokenizer={"type": "Sequence", "pretokenizers": [*splits, level]},
         decoder=level | {"use_regex": True},
     )
 
@@ -72,7 +96,7 @@ def wordpiece_spec(
     )  # fmt: skip
 
 
-def gpt2_files(vocab: str | Path, merges: str | Path, *, pattern: str = "gpt2") -> Tokenizer:
+def gpt2_files(vocab: str | Path, merges: str | Path, *, pattern: str | Sequence[str] = "gpt2") -> Tokenizer:
     """GPT-2's encoder.json and vocab.bpe. Its one special token, `<|endoftext|>`, is both BOS and EOS.
 
     Raises:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import tokenizers
 
 from orrery.kit.errors import OrreryError
+from orrery.text.patterns import SPACE
 from orrery.text.spec import Spec
 
 _DECODERS = {
@@ -33,7 +34,7 @@ _DECODERS = {
     "Strip",
     "BPEDecoder",
 }
-_BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class Pieces(NamedTuple):
@@ -84,6 +85,7 @@ def piece_tables(spec: Spec, vocabulary: Mapping[str, int], backend: tokenizers.
         raise OrreryError(
             f"cannot stream text through the decoder {sorted(kinds - _DECODERS)}; re-export the tokenizer"
         )
+    spaced, cut = _sentencepiece(spec)
     added = {token["content"] for token in spec.get("added_tokens") or []}
     size = max(vocabulary.values(), default=-1) + 1
     first: list[bytes | None] = [None] * size
@@ -94,12 +96,24 @@ def piece_tables(spec: Spec, vocabulary: Mapping[str, int], backend: tokenizers.
         elif "ByteLevel" in kinds:
             known = all(char in BYTE_OF_CHAR for char in piece)
             first[i] = rest[i] = bytes_of(piece) if known else piece.encode()
-        elif "ByteFallback" in kinds and (byte := _BYTE_PIECE.fullmatch(piece)):
+        elif "ByteFallback" in kinds and (byte := BYTE_PIECE.fullmatch(piece)):
             first[i] = rest[i] = bytes([int(byte[1], 16)])
+        elif spaced:  # as the library would spell it, but there may be 262,144
+            rest[i] = later = piece.replace(SPACE, " ").encode()
+            first[i] = later[1:] if cut and later[:1] == b" " else later
         else:
             start, later = _spelled(piece, spec, backend)
             first[i], rest[i] = start.encode(), later.encode()
     return Pieces(first, rest)
+
+
+def _sentencepiece(spec: Spec) -> tuple[bool, bool]:
+    """Whether the decoder is SentencePiece's (`▁` for a space, bytes joined), and whether it drops the first space."""
+    replace = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
+    plain: list[Spec] = [replace, {"type": "ByteFallback"}, {"type": "Fuse"}]
+    held = (spec.get("decoder") or {}).get("decoders")
+    strip: Spec = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+    return held in (plain, [*plain, strip]), held == [*plain, strip]
 
 
 def _spelled(piece: str, spec: Spec, backend: tokenizers.Tokenizer) -> tuple[str, str]:

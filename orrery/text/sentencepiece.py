@@ -13,9 +13,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from orrery.kit.errors import OrreryError
-from orrery.text.formats import tokenizer_spec
+from orrery.text.formats import Merge, split, tokenizer_spec
 from orrery.text.patterns import SPACE
+from orrery.text.scored_merges import merges_of_scores
 from orrery.text.spec import MAX_BYTES, Spec, added_token
 from orrery.text.tokenizer import Tokenizer
 
@@ -51,7 +54,9 @@ def sentencepiece_file(path: str | Path) -> Tokenizer:
         for number, value in fields(data):
             if number == 1:
                 piece = dict(fields(value))
-                pieces.append(ScoredPiece(piece[1].decode(), _float(piece.get(2)), piece.get(3, NORMAL)))
+                text, type = piece[1].decode(), piece.get(3, NORMAL)
+                text = text.replace(SPACE, " ") if type == USER else text  # found before spaces are rewritten
+                pieces.append(ScoredPiece(text, _float(piece.get(2)), type))
             elif number == 2:
                 trainer = dict(fields(value))
             elif number == 3:
@@ -83,42 +88,65 @@ def sentencepiece_file(path: str | Path) -> Tokenizer:
     return Tokenizer(spec, settings, where=str(path))
 
 
-def sentencepiece_spec(
-    pieces: Sequence[ScoredPiece],
+def sentencepiece_spec(pieces: Sequence[ScoredPiece], *, bpe: bool, **options: Any) -> Spec:
+    """The description of a SentencePiece vocabulary; options as in `columns_spec`."""
+    texts, scores, types = zip(*pieces, strict=True)
+    return columns_spec(texts, np.array(scores), np.array(types), bpe=bpe, **options)
+
+
+def columns_spec(
+    texts: Sequence[str],
+    scores: np.ndarray,
+    types: np.ndarray,
     *,
     bpe: bool,
     prefix: bool = True,
     squeeze: bool = False,
     charsmap: bytes = b"",
+    merges: Sequence[Merge] | None = None,
+    pattern: str | None = None,
 ) -> Spec:
-    """The description of a SentencePiece vocabulary.
+    """The description of a SentencePiece vocabulary, given as one column for each field of its pieces.
 
     Args:
         prefix: one space is put in front of every text.
         squeeze: runs of spaces count as one, and those at the ends as none.
         charsmap: the normalisation table compiled into the model (NFKC and the like).
+        merges: for BPE, where the vocabulary comes with them; else they follow from the scores.
+        pattern: a regular expression that cuts text first.
+
+    Raises:
+        OrreryError: pieces too long for a vocabulary.
     """
-    ids = {piece.text: i for i, piece in enumerate(pieces)}
-    unknown = next((i for i, piece in enumerate(pieces) if piece.type == UNKNOWN), None)
-    fallback = any(piece.type == BYTE for piece in pieces)
+    unknown = next(iter(np.flatnonzero(types == UNKNOWN).tolist()), None)
+    fallback = bool((types == BYTE).any())
     if bpe:
+        # Only normal pieces are made by merging: the others are found before, or never stand for text.
+        plain = np.flatnonzero(np.isin(types, (NORMAL, UNUSED)))
+        mergeable = [texts[i] for i in plain.tolist()]
+        if merges is None:
+            merges = merges_of_scores(mergeable, scores[plain], "the SentencePiece vocabulary")
+        else:
+            kept = set(mergeable)
+            merges = [pair for pair in merges if pair[0] + pair[1] in kept]
+        vocab = {text: i for i, text in enumerate(texts)}
         model: Spec = {
             "type": "BPE",
-            "vocab": ids,
-            "merges": _merges(pieces),
+            "vocab": vocab,
+            "merges": merges,
             "fuse_unk": True,
             "byte_fallback": fallback,
         }
         if unknown is not None:
-            model["unk_token"] = pieces[unknown].text
+            model["unk_token"] = texts[unknown]
     else:
         # SentencePiece keeps all but normal pieces out of its search. Here special tokens lose their names for that, and
         # the text "<0x0A>" is cut after the "<", so that only an unknown character ever becomes a byte token.
-        floor = min((p.score for p in pieces if p.type == NORMAL), default=0.0)
-        scored = [[p.text, p.score if p.type == NORMAL else floor] for p in pieces]
+        floor = scores[types == NORMAL].min(initial=0.0)
+        scored = [*map(list, zip(texts, np.where(types == NORMAL, scores, floor).tolist(), strict=True))]
         model = {"type": "Unigram", "vocab": scored, "unk_id": unknown, "byte_fallback": fallback}
-    literal = {"Regex": "<(?=0x[0-9A-F]{2}>)"}
-    split = {"type": "Split", "pattern": literal, "behavior": "Isolated", "invert": False}
+    if pattern is None and fallback and not bpe:
+        pattern = "<(?=0x[0-9A-F]{2}>)"
     stages: list[Spec] = []
     if charsmap:
         stages.append({"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap).decode()})
@@ -136,29 +164,16 @@ def sentencepiece_spec(
     if prefix:
         decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
     added = [
-        added_token(p.text, i, special=p.type != USER)
-        for i, p in enumerate(pieces)
-        if p.type in (UNKNOWN, CONTROL, USER)
+        added_token(texts[i], i, special=bool(types[i] != USER))
+        for i in np.flatnonzero(np.isin(types, (UNKNOWN, CONTROL, USER))).tolist()
     ]
     return tokenizer_spec(
         model,
         added=added,
         normalizer={"type": "Sequence", "normalizers": stages},
-        pre_tokenizer=split if fallback and not bpe else None,
+        pre_tokenizer=split(pattern) if pattern else None,
         decoder={"type": "Sequence", "decoders": decoders},
     )
-
-
-def _merges(pieces: Sequence[ScoredPiece]) -> list[list[str]]:
-    """SentencePiece merges any two neighbours that make a piece, best score first: every such pair, in that order."""
-    ids = {piece.text: i for i, piece in enumerate(pieces) if piece.type in (NORMAL, USER, UNUSED)}
-    merges = []
-    for i, piece in enumerate(pieces):
-        if piece.type not in (NORMAL, UNUSED):
-            continue
-        cuts = ((piece.text[:k], piece.text[k:]) for k in range(1, len(piece.text)))
-        merges += [(-piece.score, i, ids[a], ids[b], a, b) for a, b in cuts if a in ids and b in ids]
-    return [[a, b] for *_, a, b in sorted(merges)]
 
 
 def fields(data: bytes) -> Iterator[tuple[int, Any]]:

@@ -6,20 +6,22 @@ letter into a million; two of its refusals end the process. What a model folder 
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from orrery.kit.errors import OrreryError, suggest
-from orrery.text.patterns import nested_repeat
+from orrery.kit import json as json_file
+from orrery.kit.errors import OrreryError
+from orrery.kit.untrusted import inside
+from orrery.text.stages import check_stages
 
 Spec = dict[str, Any]
 
-MAX_BYTES = 256 << 20  # the largest published vocabularies take about 35 MB
+MAX_BYTES = 128 << 20  # the largest published vocabularies take about 35 MB
 MAX_DEPTH = 32
-MAX_GROWTH = 8  # a normaliser may make a text at most this many times longer
+MAX_VALUES = 6_000_000  # tokens, merges and their parts; the largest published have about two million
+FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 MODELS = ("BPE", "WordPiece", "Unigram", "WordLevel")
 # Classes of transformers whose work a tokenizer.json describes (with "Tokenizer" or "TokenizerFast" after the name).
 _CLASSES = set(
@@ -39,29 +41,16 @@ def read_json(path: Path) -> Any:
     """The JSON value in a file.
 
     Raises:
-        OrreryError: missing, unreadable, too large, not UTF-8, not JSON, or nested too deep.
+        OrreryError: missing, unreadable, too large, not UTF-8, not JSON, nested too deep, or with a key given twice.
     """
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise OrreryError(
-                f"'{path}' has {size >> 20} MB; files over {MAX_BYTES >> 20} MB are not read as a tokenizer"
-            )
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        near = suggest(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
-        raise OrreryError(f"no file at '{path}'.{near}") from None
-    except OSError as error:
-        raise OrreryError(f"cannot read '{path}': {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise OrreryError(f"'{path}' is not JSON ({error}); copy the file again from where it came") from None
-    except RecursionError:
-        raise OrreryError(f"'{path}' is nested too deep to be a tokenizer") from None
+    return json_file.read_json(
+        path, max_bytes=MAX_BYTES, max_depth=4 * MAX_DEPTH, max_values=MAX_VALUES, what="a tokenizer"
+    )
 
 
 def read_spec(path: Path) -> Spec:
     """The checked content of a `tokenizer.json`."""
-    spec = read_json(path)
+    spec = read_json(inside(path.parent, path.name))
     check(spec, str(path))
     return spec
 
@@ -72,15 +61,19 @@ def read_settings(path: Path) -> Spec:
     Raises:
         OrreryError: it asks for code from the model folder, or names something that is not a tokenizer class.
     """
-    if not path.exists():
+    if not path.is_symlink() and not path.exists():
         return {}
-    settings = read_json(path)
+    settings = read_json(inside(path.parent, path.name))
     if not isinstance(settings, dict):
         raise OrreryError(f"'{path}' must hold a JSON object")
     if settings.get("auto_map"):
         raise OrreryError(
             f"'{path}' asks to run code from the model folder (auto_map), which is never done; remove it"
         )
+    for role, token in settings.items():
+        named = token.get("content") if isinstance(token, dict) else token
+        if re.fullmatch(r"(bos|eos|unk|pad|sep|cls|mask)_token", role) and not isinstance(named, str | None):
+            raise OrreryError(f"'{path}': {role} is {str(token)[:80]!r}, no name of a token")
     name = settings.get("tokenizer_class")
     if name not in (None, *_BACKENDS) and re.sub(r"Tokenizer(Fast)?$", "", str(name)) not in _CLASSES:
         raise OrreryError(
@@ -96,8 +89,9 @@ def check(spec: Any, where: str) -> None:
         OrreryError: names the place and the rule.
     """
     _need(isinstance(spec, dict) and isinstance(spec.get("model"), dict), where, "'model' is missing")
-    _need(_depth(spec) <= MAX_DEPTH, where, f"it is nested more than {MAX_DEPTH} deep")
     model = spec["model"]
+    rest = {name: value for name, value in model.items() if name not in ("vocab", "merges")}  # these are flat
+    _need(_depth(spec | {"model": rest}) <= MAX_DEPTH, where, f"it is nested more than {MAX_DEPTH} deep")
     kind = str(model.get("type") or ("BPE" if "merges" in model else "Unigram"))
     _need(kind in MODELS, where, f"model type {kind!r} is not one of {', '.join(MODELS)}")
     vocabulary = _vocabulary(model, kind, where)
@@ -105,7 +99,8 @@ def check(spec: Any, where: str) -> None:
     if kind == "BPE":
         _check_merges(model, vocabulary, where)
     _check_added(spec.get("added_tokens") or [], vocabulary, where)
-    _check_stages(spec, where)
+    added = spec.get("added_tokens") or []
+    check_stages(spec, {*vocabulary.values(), *(token["id"] for token in added)}, where)
 
 
 def _need(held: bool, where: str, fault: str) -> None:
@@ -171,7 +166,8 @@ def token_ids(spec: Spec) -> dict[str, int]:
     vocab = spec["model"]["vocab"]
     ids = {piece: i for i, (piece, _) in enumerate(vocab)} if isinstance(vocab, list) else dict(vocab)
     ids |= {token["content"]: token["id"] for token in spec.get("added_tokens") or []}
-    return dict(sorted(ids.items(), key=lambda entry: entry[1]))
+    order = list(ids.values())
+    return ids if order == sorted(order) else dict(sorted(ids.items(), key=lambda entry: entry[1]))
 
 
 def merge_pairs(model: Spec, where: str = "tokenizer.json") -> list[tuple[str, str]]:
@@ -180,26 +176,32 @@ def merge_pairs(model: Spec, where: str = "tokenizer.json") -> list[tuple[str, s
     Raises:
         OrreryError: one is neither.
     """
-    pairs = []
-    for i, merge in enumerate(model.get("merges") or []):
-        parts = merge.split(" ") if isinstance(merge, str) else merge
-        if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(p, str) and p for p in parts):
-            raise OrreryError(f"'{where}' is damaged: merge {i} ({merge!r}) is not a pair of tokens")
-        pairs.append((parts[0], parts[1]))
-    return pairs
+    merges = model.get("merges") or []
+    old = str in {*map(type, merges)}
+    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in merges] if old else merges
+    if not _are_pairs(pairs):
+        for merge, pair in zip(merges, pairs, strict=True):
+            if not _are_pairs([pair]):
+                raise OrreryError(f"'{where}' is damaged: merge {str(merge)[:80]!r} is not a pair of tokens")
+    return cast(list[tuple[str, str]], [*map(tuple, pairs)])
+
+
+def _are_pairs(pairs: list[Any]) -> bool:
+    """Whether each is two strings, none empty. Sets and maps are quick; there may be half a million."""
+    if not ({*map(type, pairs)} <= {list, tuple} and {*map(len, pairs)} <= {2}):
+        return False
+    return {*map(type, chain.from_iterable(pairs))} <= {str} and "" not in {*chain.from_iterable(pairs)}
 
 
 def _check_merges(model: Spec, vocabulary: dict[str, int], where: str) -> None:
     _need(isinstance(model.get("merges"), list), where, "'model.merges' must be a list")
     pairs = merge_pairs(model, where)
-    prefix = model.get("continuing_subword_prefix") or ""
-    for tokens in (
-        (left for left, _ in pairs),
-        (right for _, right in pairs),
-        (left + right.removeprefix(prefix) for left, right in pairs),
-    ):
-        lacking = next((i for i, token in enumerate(tokens) if token not in vocabulary), None)
-        if lacking is not None:
+    prefix = model.get("continuing_subword_prefix")
+    lefts, rights = [left for left, _ in pairs], [right for _, right in pairs]
+    tails = [right.removeprefix(prefix) for right in rights] if prefix else rights
+    for tokens in (lefts, rights, [*map(str.__add__, lefts, tails)]):
+        if not {*tokens} <= vocabulary.keys():
+            lacking = next(i for i, token in enumerate(tokens) if token not in vocabulary)
             raise OrreryError(
                 f"'{where}' is damaged: merge {lacking} {pairs[lacking]} needs a token that is not in the vocabulary"
             )
@@ -217,6 +219,11 @@ def _check_added(added: Any, vocabulary: dict[str, int], where: str) -> None:
         _need(isinstance(content, str) and content != "", where, f"the added token with id {i} is empty")
         _need(type(i) is int and i >= 0, where, f"added token {content!r} has the id {i!r}")
         _need(
+            all(type(token.get(flag)) is bool for flag in FLAGS),
+            where,
+            f"added token {content!r} must say true or false of {', '.join(FLAGS)}",
+        )
+        _need(
             owner.setdefault(i, content) == content,
             where,
             f"added token {content!r} takes the id {i} of {owner[i]!r}",
@@ -230,48 +237,6 @@ def _check_added(added: Any, vocabulary: dict[str, int], where: str) -> None:
     contents = [token["content"] for token in added]
     _need(len(set(contents)) == len(contents), where, "an added token is given twice")
     _check_ids({token: i for i, token in owner.items()}, where)
-
-
-def _check_stages(spec: Spec, where: str) -> None:
-    """Normaliser growth, regular expressions, and the special tokens a template names."""
-    for node in _nodes([spec.get(name) for name in ("normalizer", "pre_tokenizer", "decoder")]):
-        pattern = node.get("pattern")
-        text = (pattern.get("Regex") or pattern.get("String")) if isinstance(pattern, dict) else None
-        if isinstance(pattern, dict) and isinstance(pattern.get("Regex"), str):
-            _need(
-                not nested_repeat(pattern["Regex"]),
-                where,
-                f"the pattern {pattern['Regex'][:80]!r} repeats a group that repeats itself and may never end",
-            )
-        added = node.get("content") if node.get("type") == "Replace" else node.get("prepend")
-        if isinstance(added, str):
-            limit = MAX_GROWTH * max(len(text or ""), 1)
-            _need(
-                len(added) <= limit,
-                where,
-                f"a normaliser inserts {len(added)} characters at once (limit {limit})",
-            )
-    for node in _nodes(spec.get("post_processor")):
-        if node.get("type") == "TemplateProcessing":
-            known = node.get("special_tokens") or {}
-            for item in (node.get("single") or []) + (node.get("pair") or []):
-                name = item.get("SpecialToken", {}).get("id") if isinstance(item, dict) else None
-                _need(
-                    name is None or name in known,
-                    where,
-                    f"its template names the undefined special token {name!r}",
-                )
-
-
-def _nodes(value: Any) -> Iterator[Spec]:
-    """Every JSON object inside `value`."""
-    if isinstance(value, dict):
-        yield value
-        for child in value.values():
-            yield from _nodes(child)
-    elif isinstance(value, list):
-        for child in value:
-            yield from _nodes(child)
 
 
 def _depth(value: Any) -> int:

@@ -81,15 +81,17 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:
-        """Open a folder with a tokenizer.json (and tokenizer_config.json), or the tokenizer.json itself.
+        """Open a tokenizer.json or its folder, or a vocabulary of another form (`vocabulary_files.py`; .gguf too).
 
         Raises:
             OrreryError: nothing there, or a damaged file (named, with the fault).
         """
         path = Path(path)
         file = path / SPEC if path.is_dir() else path
-        if path.is_dir() and not file.exists():
-            raise OrreryError(f"'{path}' has no {SPEC}; give the folder of a tokenizer or of a model")
+        if file.suffix != ".json" or (path.is_dir() and not file.exists()):
+            from orrery.text.vocabulary_files import open_vocabulary  # which makes tokenizers itself
+
+            return open_vocabulary(path)
         return cls(read_spec(file), read_settings(file.parent / SETTINGS), where=str(file))
 
     def save(self, folder: str | Path) -> None:
@@ -329,7 +331,10 @@ class Tokenizer:
     @cached_property
     def _parsing(self) -> tokenizers.Tokenizer:
         """The library's tokenizer as other tools use it, which finds special tokens in text."""
-        return build(self.spec, "this tokenizer")
+        model = self.spec["model"]
+        # elsewhere the plain one has other names
+        shared = model.get("type") == "BPE" and not model.get("ignore_merges")
+        return build(self.spec, "this tokenizer", model=self._plain.model if shared else None)
 
     @cached_property
     def _fast(self) -> fast.FastEngine | None:

@@ -19,6 +19,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from orrery.kit.errors import OrreryError
 from orrery.text.backend import surrogate
 from orrery.text.config import TokenizerConfig
+from orrery.text.formats import around
 from orrery.text.patterns import SPACE, SPACED_DIGITS, SPACED_WORDS, regex_of
 from orrery.text.pieces import BYTE_OF_CHAR
 from orrery.text.spec import Spec
@@ -168,30 +169,11 @@ def _finish(spec: Spec, cfg: TokenizerConfig) -> Spec:
         names = [*cfg.specials, *BYTE_PIECES, *old[len(cfg.specials) :]]
         spec["model"] |= {"vocab": {name: i for i, name in enumerate(names)}, "byte_fallback": True}
     if cfg.add_bos or cfg.add_eos:
-        spec["post_processor"] = _template(
-            spec, [cfg.bos] if cfg.add_bos else [], [cfg.eos] if cfg.add_eos else []
-        )
+        front = [cfg.bos] if cfg.add_bos and cfg.bos else []
+        back = [cfg.eos] if cfg.add_eos and cfg.eos else []
+        ids = {token["content"]: token["id"] for token in spec["added_tokens"]}
+        spec["post_processor"] = around(front, back, ids)
     return spec
-
-
-def _template(spec: Spec, front: list[str | None], back: list[str | None]) -> Spec:
-    """The post-processor that puts special tokens in front and at the end of a text, or of each of a pair."""
-    ids = {token["content"]: token["id"] for token in spec["added_tokens"]}
-
-    def around(sequence: str, type_id: int) -> list[Spec]:
-        before, after = (
-            [{"SpecialToken": {"id": name, "type_id": type_id}} for name in side] for side in (front, back)
-        )
-        return [*before, {"Sequence": {"id": sequence, "type_id": type_id}}, *after]
-
-    return {
-        "type": "TemplateProcessing",
-        "single": around("A", 0),
-        "pair": around("A", 0) + around("B", 1),
-        "special_tokens": {
-            name: {"id": name, "ids": [ids[name]], "tokens": [name]} for name in (*front, *back)
-        },
-    }
 
 
 def _settle_unigram(model: Spec, cfg: TokenizerConfig) -> None:

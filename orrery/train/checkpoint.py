@@ -16,6 +16,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,10 +30,14 @@ from torch import Tensor
 from orrery.kit import files
 from orrery.kit.config import digest
 from orrery.kit.errors import OrreryError
+from orrery.kit.json import JsonFault, parse_json
+from orrery.kit.safetensors import check_safetensors_bytes
+from orrery.kit.untrusted import inside, open_regular
 
 FORMAT = 1
 MANIFEST, STATE = "manifest.json", "state.json"
 PREFIX = "step-"
+MAX_JSON = 16 << 20
 
 
 class Damaged(OrreryError):
@@ -76,25 +81,36 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         Damaged: a file is missing, too many, or differs from the manifest; names the file.
+        OrreryError: it was written by another version.
     """
     listed = _manifest(path)
-    there = {item.name for item in path.iterdir()}
+    there = set(os.listdir(path))
     if there != {*listed, MANIFEST}:
-        raise Damaged(f"'{path}' should hold {sorted({*listed, MANIFEST})} but holds {sorted(there)}")
+        raise Damaged(
+            f"'{path}' should hold {_some({*listed, MANIFEST})} but holds {_some(there)}; nothing else belongs there"
+        )
     tensors: dict[str, dict[str, Tensor]] = {}
     state: dict[str, Any] = {}
     for name, record in listed.items():
-        data = _read(path / name)
-        if len(data) != record["bytes"] or hashlib.sha256(data).hexdigest() != record["sha256"]:
+        data = _read(path / name, size=record["bytes"])
+        if hashlib.sha256(data).hexdigest() != record["sha256"]:
             raise Damaged(f"'{path / name}' is not what was written (its SHA-256 differs)")
         try:
             if name == STATE:
-                state = json.loads(data)
+                state = _state(data, path)
             else:
+                check_safetensors_bytes(data, str(path / name))
                 tensors[Path(name).stem] = safetensors.torch.load(data)
-        except (ValueError, SafetensorError) as error:
+        except (OrreryError, SafetensorError, ValueError) as error:
             raise Damaged(f"'{path / name}' cannot be read: {error}") from None
     return Checkpoint(path=path, tensors=tensors, state=state)
+
+
+def _state(data: bytes, path: Path) -> dict[str, Any]:
+    state = parse_json(data, nan=True)
+    if not isinstance(state, dict):
+        raise Damaged(f"'{path / STATE}' must hold a JSON object")
+    return state
 
 
 class Checkpoints:
@@ -117,8 +133,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps of all checkpoints, ascending."""
-        names = (item.name.removeprefix(PREFIX) for item in self.folder.glob(f"{PREFIX}*"))
-        return sorted(int(name) for name in names if name.isdigit())
+        numbers = (item.name.removeprefix(PREFIX) for item in self.folder.glob(f"{PREFIX}*"))
+        return sorted(int(name) for name in numbers if re.fullmatch("[0-9]{8}|[1-9][0-9]{8,17}", name))
 
     def save(self, step: int, *, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> Path:
         """Write one, then remove those that need not be kept."""
@@ -134,7 +150,7 @@ class Checkpoints:
         """The newest that verifies; damaged ones are renamed to `damaged-...` and noted in `found_damaged`.
 
         Raises:
-            OrreryError: there are checkpoints, and all are damaged.
+            OrreryError: there are checkpoints, and all are damaged; or the newest is of another version, which stays as it is.
         """
         steps = self.steps()
         for step in reversed(steps):
@@ -170,9 +186,10 @@ class Checkpoints:
 
     def _metric(self, step: int) -> float | None:
         try:
-            return json.loads(_read(self.path(step) / STATE)).get("metric")
+            metric = _state(_read(self.path(step) / STATE), self.path(step)).get("metric")
         except ValueError:
             return None
+        return metric if type(metric) in (int, float) else None
 
     def _free_name(self, name: str) -> Path:
         taken = len(list(self.folder.glob(f"{name}*")))
@@ -217,22 +234,59 @@ def exact_float(value: float) -> str:
 
 
 def _manifest(path: Path) -> dict[str, dict[str, Any]]:
+    """The files of a checkpoint by name, each with its "bytes" and "sha256".
+
+    Raises:
+        Damaged: the manifest is missing or not what was written.
+        OrreryError: the checkpoint was written by another version, which is no damage.
+    """
     try:
-        data = json.loads(_read(path / MANIFEST))
-        body = {"format": data["format"], "files": data["files"]}
-        if len(data) != 3 or digest(body) != data["sha256"]:
-            raise Damaged(f"'{path / MANIFEST}' is not what was written (its SHA-256 differs)")
-        if data["format"] != FORMAT:
-            raise Damaged(f"'{path}' was written by another version of orrery")
-        return data["files"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, OrreryError):
-            raise
-        raise Damaged(f"'{path / MANIFEST}' cannot be read") from None
+        data = parse_json(_read(path / MANIFEST))
+    except JsonFault as error:
+        raise Damaged(f"'{path / MANIFEST}' cannot be read: {error}") from None
+    if not isinstance(data, dict) or data.keys() != {"format", "files", "sha256"}:
+        raise Damaged(f"'{path / MANIFEST}' is not what was written: it must hold format, files and sha256")
+    body = {"format": data["format"], "files": data["files"]}
+    if digest(body) != data["sha256"]:
+        raise Damaged(f"'{path / MANIFEST}' is not what was written (its SHA-256 differs)")
+    if data["format"] != FORMAT:
+        raise OrreryError(
+            f"'{path}' was written by another version of orrery (format {str(data['format'])[:20]}, here {FORMAT}); go on with "
+            "that version, or choose another folder"
+        )
+    files = data["files"] if isinstance(data["files"], dict) else {}
+    if STATE not in files:
+        raise Damaged(f"'{path / MANIFEST}' lists no {STATE}")
+    for name, record in files.items():
+        if name != STATE:
+            if re.fullmatch(r"[\w-]+\.safetensors", name) is None:
+                raise Damaged(
+                    f"'{path / MANIFEST}' lists {name[:80]!r}; a checkpoint holds safetensors and JSON alone"
+                )
+        size = record.get("bytes") if isinstance(record, dict) else None
+        if type(size) is not int or size < 0 or not isinstance(record.get("sha256"), str):
+            raise Damaged(f"'{path / MANIFEST}' has no size or no SHA-256 of '{name}'")
+    return files
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, *, size: int | None = None) -> bytes:
+    """The bytes of a file of the checkpoint; of `size` when that is given, else of a manifest's or state's few."""
     try:
-        return path.read_bytes()
+        with open_regular(inside(path.parent, path.name)) as handle:
+            found = os.fstat(handle.fileno()).st_size
+            if size is None and found > MAX_JSON:
+                raise Damaged(f"'{path}' has {found:,} bytes, over the limit of {MAX_JSON:,}")
+            if size is not None and found != size:
+                raise Damaged(f"'{path}' is not what was written: it has {found:,} bytes, not {size:,}")
+            return handle.read(found)
     except OSError as error:
         raise Damaged(f"'{path}' cannot be read: {error.strerror}") from None
+    except OrreryError as error:
+        raise error if isinstance(error, Damaged) else Damaged(str(error)) from None
+
+
+def _some(names: set[str]) -> str:
+    listed = sorted(names)
+    return ", ".join(name[:80] for name in listed[:8]) + (
+        f" and {len(listed) - 8} more" if len(listed) > 8 else ""
+    )

@@ -7,8 +7,9 @@
                   that its variance does not grow with the depth (Radford et al. 2019, GPT-2, section 2.3)
 
 Embeddings and the head are N(0, std^2) in all of them: the fan of a table is its vocabulary, which says
-nothing. Norms start as the identity, biases and other vectors at 0. Every tensor has its own random stream,
-keyed by (seed, its name): adding a layer does not change the others.
+nothing. Norms start as the identity, biases and other vectors at 0, what a recurrence has besides matrices by rules
+of its own. Every tensor has its own random stream, keyed by (seed, its name): adding a layer does not
+change the others.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from orrery.kit.seeds import torch_generator
-from orrery.model.norm import RMSNorm
+from orrery.model.reset import reset_by_kind
 from orrery.train.optim.groups import parameter_groups
 
 Kind = Literal["normal", "xavier", "he", "depth-scaled"]
-RESIDUAL = ("o_proj.weight", "down_proj.weight", "experts.down")
+RESIDUAL = ("o_proj.weight", "out_proj.weight", "down_proj.weight", "experts.down")
 """Ends of the names of matrices whose output is added to the residual stream."""
 
 
@@ -53,9 +54,7 @@ def initialize(
         )
     for vector in sorts.vectors.values():
         vector.zero_()
-    for module in model.modules():
-        if isinstance(module, RMSNorm | nn.LayerNorm):
-            module.reset_parameters()
+    reset_by_kind(model, seed)
 
 
 def matrix_std(weight: Tensor, kind: Kind, std: float) -> float:

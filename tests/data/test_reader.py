@@ -184,5 +184,5 @@ def test_other_kinds_are_refused_with_advice(name: str, words: str) -> None:
 
 
 def test_a_file_that_may_not_be_opened(tmp_path: Path) -> None:
-    with pytest.raises(OrreryError, match=r"cannot read .*No such file"):
+    with pytest.raises(OrreryError, match="no file at"):
         texts(tmp_path / "gone.txt")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from orrery.kit import files
 from orrery.kit.errors import OrreryError
-from orrery.kit.files import FileOps, atomic_folder, atomic_write, sweep, write_file
+from orrery.kit.files import FileOps, atomic_file, atomic_folder, atomic_write, sweep, write_file
 
 
 class Crash(BaseException):
@@ -31,6 +32,10 @@ class CrashAt(FileOps):
     def write(self, path: Path, data: bytes) -> None:
         self._count()
         super().write(path, data)
+
+    def append(self, handle: BinaryIO, data: bytes | memoryview) -> None:
+        self._count()
+        super().append(handle, data)
 
     def fsync(self, path: Path) -> None:
         self._count()
@@ -91,6 +96,22 @@ def test_a_file_is_old_or_new_after_a_crash_at_every_call(tmp_path, monkeypatch)
             atomic_write(path, "new")
         monkeypatch.undo()
         seen.add(path.read_text())
+    assert seen == {"old", "new"}
+
+
+def test_a_file_written_in_pieces_is_old_or_new_after_a_crash_at_every_call(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "weights"
+    seen = set()
+    for k in range(1, 8):
+        atomic_write(path, "old")
+        monkeypatch.setattr(files, "ops", CrashAt(k))
+        with contextlib.suppress(Crash), atomic_file(path) as write:
+            write(b"n")
+            write(memoryview(b"ew"))
+        monkeypatch.undo()
+        seen.add(path.read_text())
+        sweep(tmp_path)
+        assert [p.name for p in tmp_path.iterdir()] == ["weights"]
     assert seen == {"old", "new"}
 
 

@@ -200,8 +200,10 @@ def test_it_is_saved_with_the_tokenizer(chat: ChatFormat, bpe: Tokenizer, tmp_pa
     chat.save(tmp_path)
     assert (tmp_path / "chat_template.jinja").read_text() == TEMPLATE
     assert ChatFormat.load(tmp_path, bpe).render(CONVERSATION).ids == chat.render(CONVERSATION).ids
-    (tmp_path / "chat_template.jinja").write_text("{{ messages }}")
-    with pytest.raises(OrreryError, match="not Orrery's own"):
+    (tmp_path / "chat_template.jinja").write_text("{{ messages }}")  # a foreign one is read too
+    assert ChatFormat.load(tmp_path, bpe).template == "{{ messages }}"
+    (tmp_path / "chat_template.jinja").write_text("{{ messages")
+    with pytest.raises(OrreryError, match="error in line 1"):
         ChatFormat.load(tmp_path, bpe)
 
 

@@ -117,8 +117,8 @@ def test_damage_is_refused_with_the_file_and_the_fault(
         ("", "is not JSON"),
         ("[]", "'model' is missing"),
         ("\ud800", None),
-        ("[" * 100_000, "nested too deep"),
-        ('{"normalizers": [' * 5000 + "]}" * 5000, "nested too deep"),
+        ("[" * 100_000, "nested more than 128 deep"),
+        ('{"normalizers": [' * 5000 + "]}" * 5000, "nested more than 128 deep"),
     ],
 )
 def test_files_that_are_no_tokenizer(text: str, message: str | None, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_file_over_the_limit_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     with open(path, "wb") as handle:
         handle.truncate(500 << 20)  # sparse: takes no room
-    with pytest.raises(OrreryError, match="has 500 MB"):
+    with pytest.raises(OrreryError, match="has 524,288,000 bytes, over the limit"):
         Tokenizer.load(path)
 
 
@@ -201,20 +201,18 @@ def test_what_looks_like_an_endless_merge_ends(tmp_path: Path) -> None:
     assert tokenizer.encode("abaababaab" * 50).count(5) > 0
 
 
-def test_a_pattern_that_gives_up_is_an_error_not_a_crash(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pattern", ["(a|a)*$", "(a|aa)+$", r"(\w|\d)+!", "(?:a|b|ab)+c", "a*a*a*a*a*a*b"])
+def test_a_pattern_that_takes_too_long_is_refused(tmp_path: Path, pattern: str) -> None:
     spec = small() | {
         "pre_tokenizer": {
             "type": "Split",
-            "pattern": {"Regex": "(a|a)*$"},
+            "pattern": {"Regex": pattern},
             "behavior": "Isolated",
             "invert": False,
         }
     }
-    tokenizer = load(tmp_path, spec)
-    try:
-        tokenizer.encode("a" * 40 + "!")
-    except OrreryError as error:
-        assert "cannot encode this text" in str(error)
+    with pytest.raises(OrreryError, match="may never end"):
+        load(tmp_path, spec)
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,18 @@ from typing import Any, get_args
 from orrery.cli.pipeline.recipe import RunRecipe, Stage, TokenizerStage, TrainStage, find_recipe
 from orrery.kit.config import override, read_yaml, resolve
 from orrery.kit.errors import OrreryError
+from orrery.model.build import Config
 from orrery.model.config import DecoderConfig
 from orrery.plan.memory import Optimizer
 from orrery.plan.plan import Plan, plan_model
+from orrery.plan.sizes import Sizes, size_model, size_seeing
+from orrery.plan.vision import seeing
 
 
 def make_plan(
     target: Path, overrides: list[str], *, tokens: float | None, context: int | None, flops: float | None
-) -> Plan:
-    """Size what `target` describes.
+) -> Plan | Sizes:
+    """Size what `target` describes: a plan of a decoder; the sizes of an encoder, an encoder-decoder or a model that sees.
 
     Raises:
         OrreryError: nothing there, or settings given for something that is not a recipe.
@@ -38,7 +41,12 @@ def make_plan(
     elif overrides:
         raise OrreryError(f"'{target}' is not a recipe, so '{overrides[0]}' cannot be changed in it")
     else:
+        hf = seeing(target)
+        if hf is not None:
+            return size_seeing(hf, context=context)
         cfg = model_config(target)
+        if not isinstance(cfg, DecoderConfig):
+            return size_model(cfg, context=context)
     return plan_model(cfg, tokens=tokens, context=context, flops_per_s=flops or sustained_flops(), **settings)
 
 
@@ -57,20 +65,25 @@ def train_stage(recipe: Path, overrides: list[str]) -> tuple[TrainStage, int | N
     return train, tokenizer.tokenizer.vocab_size if tokenizer else None
 
 
-def model_config(path: Path) -> DecoderConfig:
-    """The shape in a model folder, a run folder, or a bare config.json."""
+def model_config(path: Path) -> Config:
+    """The shape in a model folder, a run folder, a bare config.json, a GGUF file or a model known by name."""
     from orrery.cli.pipeline.runner import RUN, stage_folder
+    from orrery.kit.gguf import GgufFile
     from orrery.model.folder import load_config
+    from orrery.model.gguf.read import config_of
+    from orrery.serve.find import find_model
 
-    if path.is_file():
-        return load_config(path.parent)
+    if path.is_file() and path.suffix == ".json":
+        return load_config(path)
     if (path / RUN).is_file():
         return load_config(stage_folder(path, "model"))
-    if not path.exists():
-        raise OrreryError(
-            f"nothing at '{path}'; give a model folder, a config.json, or a recipe such as recipes/quickstart.yaml"
-        )
-    return load_config(path)
+    if path.is_dir():
+        return load_config(path)
+    found = find_model(path)
+    if found.suffix != ".gguf":
+        return load_config(found)
+    with GgufFile.open(found) as file:
+        return config_of(file)[1]
 
 
 def sustained_flops() -> float:

@@ -45,7 +45,7 @@ def parameters_by_part() -> Exhibit:
                     for part in ("embedding", "attention", "feed_forward", "norm", "head")
                 ),
                 total,
-                formula.total == total,
+                formula.stored == total,
             )
         )
     return Exhibit(

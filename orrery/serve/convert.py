@@ -1,0 +1,182 @@
+"""Change the format a model is kept in: to GGUF in any of its block formats, or to a Hugging Face folder.
+
+    convert("runs/quickstart", "model.gguf", kind="q4_k_m")
+    convert("model.gguf", "folder", kind="bf16")
+    check("model.gguf", source="runs/quickstart", kind="q4_k_m")       # what was written says what was meant
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from orrery.kit.artifact import RECEIPT, write_receipt
+from orrery.kit.errors import OrreryError, suggest
+from orrery.kit.files import atomic_folder
+from orrery.kit.gguf import GgufFile, Typed
+from orrery.model.decoder import Decoder
+from orrery.model.folder import save_model
+from orrery.model.gguf.write import pieces, write_model
+from orrery.model.packed import Packed
+from orrery.model.quant import MIXTURES, dequantize, quantize
+from orrery.serve.find import find_model
+from orrery.serve.open import Opened, open_folder, open_gguf
+from orrery.text.gguf_vocab_write import metadata_of_tokenizer
+
+DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+UNUSED = 5
+"""The type of a token that no text gives and no model should."""
+
+PROBES = (
+    "The quick brown fox jumps over the lazy dog.",
+    "  def f(x):\n\treturn x ** 2  # äöü é\r\n\r\n",
+    "数学は楽しい。 Привет, мир! 안녕하세요 ٣٫١٤",
+    "3.14159 1,000,000 0xFF i'm don't WE'LL",
+    "🙂👩‍👩‍👧‍👦 ＦＵＬＬ ﬁ ½  ​x",
+    "",
+    "<|endoftext|> </s> <bos> [CLS] <0x41>",
+)
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check compared. `largest` is the largest difference of a logit from what the stored numbers should give,
+    `kl` the mean divergence from the original model in nats a token."""
+
+    texts: int
+    template: bool
+    largest: float
+    kl: float
+
+
+def open_plain(source: str | Path) -> Opened:
+    """A model with plain weights, whatever it is stored as.
+
+    Raises:
+        OrreryError: no model there, or a damaged one.
+    """
+    found = find_model(source)
+    return open_gguf(found, quantised=False) if found.suffix == ".gguf" else open_folder(found)
+
+
+def convert(source: str | Path, target: str | Path, *, kind: str, progress: Progress | None = None) -> Opened:
+    """Write the model `source` in another format; `target` ending in .gguf is a file, anything else a folder.
+
+    Raises:
+        OrreryError: an unknown kind, a model the format has no words for, a target that is there already.
+    """
+    target = Path(target)
+    known = MIXTURES if target.suffix == ".gguf" else DTYPES
+    if kind not in known:
+        raise OrreryError(f"'{target}' cannot be written as '{kind}'; known are {', '.join(known)}.{suggest(kind, known)}")
+    if target.exists():
+        raise OrreryError(f"'{target}' is there already; remove it or name another target")
+    opened = open_plain(source)
+    if target.suffix == ".gguf":
+        write_model(
+            target, opened.model, kind=kind, name=Path(source).stem, vocabulary=vocabulary_of(opened), progress=progress
+        )
+    else:
+        _write_folder(opened, target, kind=kind)
+    return opened
+
+
+def vocabulary_of(opened: Opened) -> dict[str, Any]:
+    """The keys of the vocabulary, filled up to the rows of the embedding, with the chat template."""
+    template = None if opened.chat is None else opened.chat.template
+    keys = metadata_of_tokenizer(opened.tokenizer, chat_template=template)
+    names = list(keys["tokenizer.ggml.tokens"])
+    more = opened.model.cfg.vocab_size - len(names)
+    if more > 0:
+        keys["tokenizer.ggml.tokens"] = [*names, *(f"[PAD{i}]" for i in range(more))]
+        for key, value in (("scores", -1e4), ("token_type", UNUSED)):
+            name = f"tokenizer.ggml.{key}"
+            if name in keys:
+                given = keys[name].value if isinstance(keys[name], Typed) else keys[name]
+                filled = [*(x.item() if hasattr(x, "item") else x for x in given), *([value] * more)]
+                keys[name] = Typed("array[float32]" if key == "scores" else "array[int32]", filled)
+    return keys
+
+
+def check(target: str | Path, *, opened: Opened, kind: str) -> Checked:
+    """Read what was written and prove that ids, template and logits are those that were meant.
+
+    The numbers expected are the model's own after one trip through the block formats of `kind`.
+
+    Raises:
+        OrreryError: something differs; says what.
+    """
+    again = open_plain(target)
+    for text in PROBES:
+        ours, theirs = opened.tokenizer.encode(text), again.tokenizer.encode(text)
+        if ours != theirs:
+            raise OrreryError(f"'{target}' gives other ids for {text!r}: {theirs[:12]} instead of {ours[:12]}")
+    template = None if opened.chat is None else opened.chat.template
+    written = None if again.chat is None else again.chat.template
+    if template != written:
+        raise OrreryError(f"'{target}' has another chat template than the model it was made from")
+    ids = torch.tensor(probe_ids(opened))
+    before, after = _logits(opened.model, ids), _logits(again.model, ids)
+    meant = _logits(stored_as(opened.model, kind, gguf=Path(target).suffix == ".gguf"), ids)
+    largest = float((after - meant).abs().max())
+    if not largest <= 1e-3 * max(1.0, float(meant.abs().max())):
+        raise OrreryError(f"'{target}' gives logits that differ by {largest:.3g} from those of the numbers it should hold")
+    kl = F.kl_div(after.log_softmax(-1), before.log_softmax(-1), log_target=True, reduction="none").sum(-1).mean()
+    return Checked(texts=len(PROBES), template=template is not None, largest=largest, kl=float(kl))
+
+
+def probe_ids(opened: Opened) -> list[int]:
+    """Ids of some text that the model can look at."""
+    start = [] if opened.tokenizer.bos_id is None else [opened.tokenizer.bos_id]
+    ids = [i for text in PROBES for i in opened.tokenizer.encode(text)]
+    return [*start, *ids][: min(opened.model.cfg.max_positions, 256)]
+
+
+@torch.inference_mode()
+def stored_as(model: Decoder, kind: str, *, gguf: bool) -> Decoder:
+    """A copy of `model` with the numbers that a file of `kind` holds."""
+    copy = Decoder(model.cfg).eval()
+    if not gguf:
+        copy.load_state_dict({name: t.to(DTYPES[kind]).float() for name, t in model.state_dict().items()})
+        return copy
+    from orrery.model.gguf.write import architecture_of
+    from orrery.model.names import sources
+
+    state = {name: t.float() for name, t in model.state_dict().items()}
+    shapes = {name: t.shape for name, t in state.items()}
+    held: dict[str, Tensor] = {
+        piece.name: dequantize(quantize(piece.numbers().float(), piece.kind), piece.kind).reshape(piece.shape)
+        for piece in pieces(model, kind)
+    }
+    for source in sources(shapes, architecture_of(model)[0].names(model.cfg)):
+        state |= source.join({name: held[name] for name in source.theirs}, shapes)
+    copy.load_state_dict(state)
+    return copy
+
+
+def _logits(model: Decoder, ids: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return model.head(model(ids, Packed([len(ids)]))).float()
+
+
+def _write_folder(opened: Opened, target: Path, *, kind: str) -> None:
+    family = getattr(opened.model, "family", None)
+    model = opened.model.to(DTYPES[kind])
+    model.family = family  # type: ignore[bad-argument-type]
+    with atomic_folder(target) as temporary:
+        save_model(model, temporary, bos_id=opened.tokenizer.bos_id, eos_id=list(opened.stop_ids) or None)
+        opened.tokenizer.save(temporary)
+        if opened.chat is not None:
+            opened.chat.save(temporary)
+        known = (opened.path / RECEIPT).is_file()
+        write_receipt(
+            temporary, kind="model", operation="convert", recipe={"source": opened.path.name, "type": kind},
+            parents={"model": opened.path} if known else None, home=target,
+        )  # fmt: skip
