@@ -25,10 +25,10 @@ ORRERY = """
 import json, resource, sys, time
 path, prompt, new, threads = json.loads(sys.stdin.read())
 begin = time.perf_counter()
-import torch
-torch.set_num_threads(threads)
 import orrery
 lm = orrery.load(path)
+import torch
+torch.set_num_threads(threads)
 loaded = time.perf_counter() - begin
 from orrery.model.cache import Cached, KVCache
 ids = torch.arange(1000, 1000 + prompt)

@@ -9,6 +9,7 @@ Importing `orrery` costs nothing: torch is imported by the first call that needs
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,14 @@ __all__ = ["load", "run", "train"]
 
 
 def load(path: str | Path) -> LM:
-    """Open a model folder or a run folder and return the model with its tokenizer and chat format.
+    """Open a model (a folder, a run, a .gguf file, `gemma-3-270m`) and return it with its tokenizer and chat format.
 
     Raises:
         OrreryError: the path does not exist, or what lies there is not a model.
     """
+    # Torch's threads spin between its operations and would hold up those that multiply quantised weights. The C library
+    # reads this once, when torch is imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     from orrery.serve.lm import LM
 
     return LM.load(path)

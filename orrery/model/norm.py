@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from orrery.model.lowbit import ops
+
 if TYPE_CHECKING:
     from orrery.model.config import DecoderConfig
 
@@ -25,6 +27,7 @@ class RMSNorm(nn.Module):
     def __init__(self, width: int, eps: float = 1e-5, *, unit_offset: bool = False) -> None:
         super().__init__()
         self.eps, self.unit_offset = eps, unit_offset
+        self.native = False  # by our compiled kernel: set in models that are for inference only
         self.weight = nn.Parameter(torch.empty(width))
         self.reset_parameters()
 
@@ -33,6 +36,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> (..., width)."""
+        if self.native:
+            return ops.rms_norm(x, self.weight, self.eps, unit_offset=self.unit_offset)
         weight = 1.0 + self.weight if self.unit_offset else self.weight
         if x.device.type == "cpu" and x.dtype.itemsize >= 4 and not torch.compiler.is_compiling():
             return _FusedRMSNorm.apply(x, weight, self.eps)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from orrery.model.lowbit import QuantEmbedding, QuantLinear
 from orrery.model.lowbit.experts import QuantStack
 from orrery.model.moe import Experts
+from orrery.model.norm import RMSNorm
 
 
 def takes_blocks(model: nn.Module, name: str) -> bool:
@@ -38,6 +39,13 @@ def place(model: nn.Module, name: str, raw: Tensor, kind: str, bias: Tensor | No
         else QuantLinear.from_blocks(raw, kind, bias)
     )
     setattr(model.get_submodule(parent), last, new)
+
+
+def use_native_norms(model: nn.Module) -> None:
+    """Let the norms of a model that is for inference only be computed by the kernel that multiplies its blocks."""
+    for module in model.modules():
+        if isinstance(module, RMSNorm):
+            module.native = True
 
 
 def stacks(model: nn.Module) -> dict[str, QuantStack]:

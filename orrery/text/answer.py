@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 Call = tuple[str, Any]
+Reader = Callable[[str], list[Call] | None]
 
 REASONING = (
     ("<think>", "</think>"),
@@ -21,21 +22,9 @@ REASONING = (
     ("<|channel>thought\n", "<channel|>"),
     ("<seed:think>", "</seed:think>"),
 )
-CALLS = (
-    ("<tool_call>", "</tool_call>"),  # Hermes, Qwen, GLM, ...
-    ("<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"),  # DeepSeek
-    ("<|START_ACTION|>", "<|END_ACTION|>"),  # Cohere
-    ("<|tool_call_start|>", "<|tool_call_end|>"),  # LFM2
-    ("<TOOLCALL>", "</TOOLCALL>"),  # Nemotron
-    ("<|tool_call>", "<tool_call|>"),  # Gemma
-    ("[TOOL_CALLS]", None),  # Mistral
-    ("<|tool_call|>", None),  # Granite
-    ("<|python_tag|>", None),  # Llama 3
-    ("<function=", "</function>"),  # Functionary
-)
 _NOISE = re.compile(r"</?｜tool▁calls▁(begin|end)｜>|<｜tool▁calls▁(?:begin|end)｜>")
 _HARMONY = re.compile(
-    r"(?:<\|start\|>assistant)?(?P<head>[^<]*<\|channel\|>.*?)<\|message\|>(?P<body>.*?)(?:<\|(?:end|call|return)\|>|\Z)",
+    r"(?:<\|start\|>assistant)?(?P<head>[^<]{0,200}<\|channel\|>.*?)<\|message\|>(?P<body>.*?)(?:<\|(?:end|call|return)\|>|\Z)",
     re.S,
 )
 
@@ -74,15 +63,13 @@ def _reasoning(text: str, template: str) -> tuple[str, str]:
 
 def _calls(text: str, template: str) -> tuple[str, list[Call]]:
     found: list[Call] = []
-    for opening, closing in CALLS:
-        if opening not in template or opening not in text:
+    for opening, closing, readers in CALLS:
+        if opening not in template or opening not in text or (closing or "") not in text:
             continue
-        ending = r"\Z" if closing is None else re.escape(closing)
-        if closing is None:
-            ending = rf"(?={re.escape(opening)})|\Z"
+        ending = rf"(?={re.escape(opening)})|\Z" if closing is None else re.escape(closing)
 
-        def read(match: re.Match[str], head: str = opening) -> str:
-            calls = _read(match[1], head)
+        def read(match: re.Match[str], readers: tuple[Reader, ...] = readers) -> str:
+            calls = next((calls for reader in readers if (calls := _tried(reader, match[1]))), None)
             found.extend(calls or [])
             return match[0] if calls is None else ""
 
@@ -94,17 +81,11 @@ def _calls(text: str, template: str) -> tuple[str, list[Call]]:
     return text, []
 
 
-def _read(body: str, opening: str) -> list[Call] | None:
-    if opening == "<function=":
-        return _function("<function=" + body + "</function>")
-    for reader in _READERS:
-        try:
-            calls = reader(body)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-        if calls:
-            return calls
-    return None
+def _tried(reader: Reader, body: str) -> list[Call] | None:
+    try:
+        return reader(body)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
 
 
 def _json(body: str) -> list[Call]:
@@ -124,29 +105,27 @@ def _json(body: str) -> list[Call]:
 
 
 def _function(body: str) -> list[Call] | None:
-    """<function=name><parameter=key>value</parameter></function>, or <function=name>{...}</function>."""
+    """<function=name><parameter=key>value</parameter></function>."""
     match = re.fullmatch(r"\s*<function=([^>]+)>(.*?)</function>\s*", body, re.S)
-    if match is None:
-        return None
-    name, inside = match[1], match[2]
+    return None if match is None else _named(f"{match[1]}>{match[2]}")
+
+
+def _named(body: str) -> list[Call] | None:
+    """name>{...}, or name> and parameters as above."""
+    name, _, inside = body.partition(">")
     pairs = re.findall(r"<parameter=([^>]+)>\n?(.*?)\n?</parameter>", inside, re.S)
     if pairs or not inside.strip():
         return [(name, {key: _value(value) for key, value in pairs})]
-    try:
-        return [(name, json.loads(inside))]
-    except ValueError:
-        return None
+    return [(name, json.loads(inside))]
 
 
 def _keyed(body: str) -> list[Call] | None:
     """name <arg_key>key</arg_key><arg_value>value</arg_value> (GLM)."""
-    match = re.fullmatch(
-        r"\s*([\w.-]+)\s*((?:<arg_key>.*?</arg_key>\s*<arg_value>.*?</arg_value>\s*)*)", body, re.S
-    )
-    if match is None:
+    pair = r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>"
+    name = re.sub(pair, "", body, flags=re.S).strip()
+    if not re.fullmatch(r"[\w.-]+", name):
         return None
-    pairs = re.findall(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", match[2], re.S)
-    return [(match[1], {key: _value(value) for key, value in pairs})]
+    return [(name, {key: _value(value) for key, value in re.findall(pair, body, re.S)})]
 
 
 def _headed(body: str) -> list[Call] | None:
@@ -170,7 +149,17 @@ def _python(body: str) -> list[Call] | None:
     return calls
 
 
-_READERS: tuple[Callable[[str], list[Call] | None], ...] = (_json, _function, _headed, _python, _keyed)
+CALLS: tuple[tuple[str, str | None, tuple[Reader, ...]], ...] = (
+    ("<tool_call>", "</tool_call>", (_json, _function, _keyed)),  # Hermes and Qwen, Qwen-Coder, GLM
+    ("<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", (_headed,)),  # DeepSeek
+    ("<|START_ACTION|>", "<|END_ACTION|>", (_json,)),  # Cohere
+    ("<|tool_call_start|>", "<|tool_call_end|>", (_python, _json)),  # LFM2
+    ("<TOOLCALL>", "</TOOLCALL>", (_json,)),  # Nemotron
+    ("[TOOL_CALLS]", None, (_json, _headed)),  # Mistral
+    ("<|tool_call|>", None, (_json,)),  # Granite
+    ("<|python_tag|>", None, (_json,)),  # Llama 3
+    ("<function=", "</function>", (_named,)),  # Functionary
+)
 
 
 def _value(text: str) -> Any:

@@ -18,7 +18,8 @@ from orrery.text.rendered import Message, Rendered, Role
 from orrery.text.template_ids import MarkedEncoder, Piece
 from orrery.text.tokenizer import Tokenizer
 
-_ROLES = {"system": Role.SYSTEM, "developer": Role.SYSTEM, "user": Role.USER, "assistant": Role.ASSISTANT}
+_ROLES = {"system": Role.SYSTEM, "developer": Role.SYSTEM, "user": Role.USER, "human": Role.USER}
+_ROLES |= {"assistant": Role.ASSISTANT, "model": Role.ASSISTANT}
 _TOOL = {
     "type": "function",
     "function": {"name": "add", "description": "Adds.", "parameters": {"type": "object"}},
@@ -145,7 +146,8 @@ class TemplateFormat:
                 found[stop] = None
         if not found and (stop := self._closing([_ASK, _SAY, _ASK], None)) is not None:
             found[stop] = None  # a format that closes no turn: the next one's header ends the answer
-        if (eos := tokenizer.eos_id) is not None:
+        eos = self.special.get(self.tokens.get("eos_token", ""), tokenizer.eos_id)
+        if eos is not None:
             found[eos] = None
         return tuple(dict.fromkeys((*found, *self.more_stops)))
 

@@ -50,7 +50,9 @@ class Fuzz:
         from tests.hostile.targets import all_targets
 
         self.seed, self.mutants, self.jobs = seed, mutants, jobs
-        self.home = Path(tempfile.mkdtemp(prefix="fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)).resolve()
+        self.home = Path(
+            tempfile.mkdtemp(prefix="fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+        ).resolve()
         self.targets = [target for target in all_targets(self.home / "seeds") if only in target.name]
         self.shares = [target.share for target in self.targets]
         self.counts: Counter[tuple[str, str]] = Counter()
@@ -108,7 +110,9 @@ class Fuzz:
         target, data = self.mutant(number)
         self.counts[target.name, "failed"] += 1
         self.failures.append({"number": number, "target": target.name, "fault": fault})
-        print(f"seed {self.seed} mutant {number} ({target.name}, {len(data)} bytes): {fault[:600]}", flush=True)
+        print(
+            f"seed {self.seed} mutant {number} ({target.name}, {len(data)} bytes): {fault[:600]}", flush=True
+        )
 
     def _fork(self, at: int, end: int) -> Child:
         reads, writes = os.pipe()
@@ -156,8 +160,12 @@ class Fuzz:
         for target in self.targets:
             found = {result: self.counts[target.name, result] for result in ("accepted", "refused", "failed")}
             total.update(found)
-            rows.append(f"{target.name:26}{sum(found.values()):9}{found['accepted']:10}{found['refused']:9}{found['failed']:8}")
-        rows.append(f"{'all':26}{total.total():9}{total['accepted']:10}{total['refused']:9}{total['failed']:8}")
+            rows.append(
+                f"{target.name:26}{sum(found.values()):9}{found['accepted']:10}{found['refused']:9}{found['failed']:8}"
+            )
+        rows.append(
+            f"{'all':26}{total.total():9}{total['accepted']:10}{total['refused']:9}{total['failed']:8}"
+        )
         return "\n".join(rows)
 
 
@@ -203,7 +211,9 @@ def _place(error: BaseException) -> str:
 
 def main(arguments: list[str]) -> int:
     """The command line; 0 when nothing failed."""
-    parser = argparse.ArgumentParser(prog="python -m tests.hostile.fuzz", description="Mutants of valid files against every loader.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.hostile.fuzz", description="Mutants of valid files against every loader."
+    )
     parser.add_argument("--mutants", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1))

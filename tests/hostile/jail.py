@@ -28,8 +28,21 @@ MEMORY = 768 << 20
 """Address space a child may take beyond what it was born with."""
 CPU_S = 20
 ROOT = Path(__file__).resolve().parents[2]
-_PLACES = (sys.prefix, sys.base_prefix, sysconfig.get_path("stdlib"), str(ROOT / "orrery"), str(ROOT / "tests"))
-_SYSTEM = ("/proc/self", "/dev/null", "/dev/urandom", "/sys/fs/cgroup", "/sys/devices/system/cpu", "/proc/cpuinfo")
+_PLACES = (
+    sys.prefix,
+    sys.base_prefix,
+    sysconfig.get_path("stdlib"),
+    str(ROOT / "orrery"),
+    str(ROOT / "tests"),
+)
+_SYSTEM = (
+    "/proc/self",
+    "/dev/null",
+    "/dev/urandom",
+    "/sys/fs/cgroup",
+    "/sys/devices/system/cpu",
+    "/proc/cpuinfo",
+)
 _ROOTS = (*(os.path.realpath(place) for place in _PLACES), *_SYSTEM)
 
 
@@ -82,18 +95,43 @@ class Watch:
             return None if within or library else f"opened outside the folder: {real}"
         if event.startswith(("socket.", "http.", "urllib.", "ftplib.", "smtplib.", "imaplib.")):
             return f"network: {event}"
-        if event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.startfile", "pty.spawn"):
+        if event in (
+            "subprocess.Popen",
+            "os.system",
+            "os.exec",
+            "os.posix_spawn",
+            "os.spawn",
+            "os.fork",
+            "os.startfile",
+            "pty.spawn",
+        ):
             return f"program: {event} {args[:1]}"
         if event == "pickle.find_class":
             return f"{event} {args}"
-        if event in ("ctypes.dlopen", "os.remove", "os.rename", "os.chmod", "os.mkdir", "os.symlink", "os.truncate"):
+        if event in (
+            "ctypes.dlopen",
+            "os.remove",
+            "os.rename",
+            "os.chmod",
+            "os.mkdir",
+            "os.symlink",
+            "os.truncate",
+        ):
             named = args[0]
-            inside = isinstance(named, str | bytes | os.PathLike) and os.path.realpath(os.path.dirname(named)).startswith(folder)
+            inside = isinstance(named, str | bytes | os.PathLike) and os.path.realpath(
+                os.path.dirname(named)
+            ).startswith(folder)
             return None if named is None or inside else f"{event} {named!r}"
         if event in ("exec", "compile", "import"):
             name = args[0].co_filename if event == "exec" else args[1]
-            made = isinstance(name, str) and name.startswith("<")  # what namedtuple and the like write for themselves
-            if isinstance(name, str | bytes) and not made and os.path.realpath(os.fsdecode(name)).startswith(folder + os.sep):
+            made = isinstance(name, str) and name.startswith(
+                "<"
+            )  # what namedtuple and the like write for themselves
+            if (
+                isinstance(name, str | bytes)
+                and not made
+                and os.path.realpath(os.fsdecode(name)).startswith(folder + os.sep)
+            ):
                 return f"code from the folder: {event} {name!r}"
         return None
 
@@ -137,7 +175,9 @@ def measured(action: Callable[[], object], watch: Watch, folder: Path) -> Outcom
     seconds, wall = time.process_time() - began, time.monotonic() - wall
     extra = (status("VmHWM") - before) / 2**20
     where = os.path.realpath(folder) + os.sep
-    loaded = [name for name, module in sys.modules.items() if str(getattr(module, "__file__", "")).startswith(where)]
+    loaded = [
+        name for name, module in sys.modules.items() if str(getattr(module, "__file__", "")).startswith(where)
+    ]
     seen = (*watch.seen, *(f"imported from the folder: {name}" for name in loaded))
     return Outcome(
         result=result, message=message, violations=tuple(seen), seconds=seconds, wall=wall, extra_mib=extra
@@ -173,7 +213,9 @@ class Forge:
         if not line:
             code = self._process.wait()
             self._noise.seek(0)
-            raise RuntimeError(f"the process that forks has ended (exit {code}): {self._noise.read()[-1500:]}")
+            raise RuntimeError(
+                f"the process that forks has ended (exit {code}): {self._noise.read()[-1500:]}"
+            )
         return json.loads(line)
 
     def close(self) -> None:
@@ -188,7 +230,9 @@ class Forge:
         self._noise.close()
 
 
-def serve(descriptor: int, child: Callable[[dict[str, Any]], dict[str, Any]], *, timeout_s: float = 60.0) -> None:
+def serve(
+    descriptor: int, child: Callable[[dict[str, Any]], dict[str, Any]], *, timeout_s: float = 60.0
+) -> None:
     """In the forge: for each question fork a child that answers it; a child that dies or hangs is an answer too."""
     channel = socket.socket(fileno=descriptor)
     lines = channel.makefile("r", encoding="utf-8")
@@ -196,7 +240,9 @@ def serve(descriptor: int, child: Callable[[dict[str, Any]], dict[str, Any]], *,
         channel.sendall((json.dumps(_in_child(json.loads(line), child, timeout_s)) + "\n").encode())
 
 
-def _in_child(question: dict[str, Any], child: Callable[[dict[str, Any]], dict[str, Any]], timeout_s: float) -> dict[str, Any]:
+def _in_child(
+    question: dict[str, Any], child: Callable[[dict[str, Any]], dict[str, Any]], timeout_s: float
+) -> dict[str, Any]:
     reads, writes = os.pipe()
     pid = os.fork()
     if pid == 0:

@@ -14,7 +14,27 @@ from typing import Any, Literal
 
 Kind = Literal["bytes", "text", "json", "safetensors"]
 
-EDGES = (0, 1, 2, 7, 8, 255, 256, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**40, 2**53, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
+EDGES = (
+    0,
+    1,
+    2,
+    7,
+    8,
+    255,
+    256,
+    65535,
+    65536,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**32,
+    2**40,
+    2**53,
+    2**62,
+    2**63 - 1,
+    2**63,
+    2**64 - 1,
+)
 WORDS = [
     b"null", b"true", b"-1", b"1e999", b"NaN", b"0.5", b"[]", b"{}", b'""', b'"a":1,', b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\",
     b"\\u0000", b"\\ud800", b"\xff", b"\0", b"\n", b"\r\n", b"\t", b"  ", b"\xef\xbb\xbf", b"&a ", b"*a", b"!!python/name:os.system ",
@@ -59,7 +79,11 @@ def _flip(data: bytes, rng: random.Random) -> bytes:
 
 def _overwrite(data: bytes, rng: random.Random) -> bytes:
     at = _place(data, rng)
-    new = rng.randbytes(rng.randint(1, 8)) if rng.random() < 0.5 else rng.choice((b"\0", b"\xff", b"\x80")) * rng.randint(1, 16)
+    new = (
+        rng.randbytes(rng.randint(1, 8))
+        if rng.random() < 0.5
+        else rng.choice((b"\0", b"\xff", b"\x80")) * rng.randint(1, 16)
+    )
     return data[:at] + new + data[at + len(new) :]
 
 
@@ -139,7 +163,20 @@ def _size(data: bytes, rng: random.Random) -> int:
 
 
 _BYTES = (_flip, _flip, _overwrite, _truncate, _extend, _remove, _duplicate, _swap, _length, _length, _word)
-_TEXT = (_flip, _overwrite, _truncate, _remove, _duplicate, _swap, _word, _word, _word, _number, _number, _line)
+_TEXT = (
+    _flip,
+    _overwrite,
+    _truncate,
+    _remove,
+    _duplicate,
+    _swap,
+    _word,
+    _word,
+    _word,
+    _number,
+    _number,
+    _line,
+)
 
 
 # --- JSON
@@ -175,12 +212,27 @@ def edited(value: Any, rng: random.Random) -> bytes:
         parent[rng.choice((key + "x", key[:-1], key.upper(), "", "__metadata__", "a\0"))] = old
     elif action == 2:
         other, there = rng.choice(places)
-        parent[key] = other[there] if there in (other if isinstance(other, dict) else range(len(other))) else None
+        parent[key] = (
+            other[there] if there in (other if isinstance(other, dict) else range(len(other))) else None
+        )
     elif action == 3 and isinstance(parent[key], int | float) and not isinstance(parent[key], bool):
-        parent[key] = rng.choice((parent[key] + 1, parent[key] - 1, -parent[key], parent[key] * 2, parent[key] * 1000, float(parent[key])))
+        parent[key] = rng.choice(
+            (
+                parent[key] + 1,
+                parent[key] - 1,
+                -parent[key],
+                parent[key] * 2,
+                parent[key] * 1000,
+                float(parent[key]),
+            )
+        )
     elif action == 4 and isinstance(parent, dict):
         text = json.dumps(value)
-        return text.replace(json.dumps(key) + ":", f"{json.dumps(key)}: {json.dumps(rng.choice(VALUES)(rng))}, {json.dumps(key)}:", 1).encode()
+        return text.replace(
+            json.dumps(key) + ":",
+            f"{json.dumps(key)}: {json.dumps(rng.choice(VALUES)(rng))}, {json.dumps(key)}:",
+            1,
+        ).encode()
     else:
         parent[key] = rng.choice(VALUES)(rng)
     try:
@@ -195,7 +247,13 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
     waiting = [value]
     while waiting and len(found) < 3000:
         node = waiting.pop()
-        keys = list(node) if isinstance(node, dict) else list(range(min(len(node), 50))) if isinstance(node, list) else []
+        keys = (
+            list(node)
+            if isinstance(node, dict)
+            else list(range(min(len(node), 50)))
+            if isinstance(node, list)
+            else []
+        )
         found += [(node, key) for key in keys]
         waiting += [node[key] for key in keys if isinstance(node[key], dict | list)]
     return found

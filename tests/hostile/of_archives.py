@@ -179,7 +179,15 @@ def million_members() -> bytes:
     """A directory of a million empty members without the members: nobody looks further than the first bytes."""
     local = b"PK\x03\x04" + bytes(26)
     entry = b"PK\x01\x02" + bytes(42)
-    return local + entry * 1_000_000 + b"PK\x05\x06" + bytes(4) + b"\xff" * 4 + (46_000_000).to_bytes(4, "little") + bytes(6)
+    return (
+        local
+        + entry * 1_000_000
+        + b"PK\x05\x06"
+        + bytes(4)
+        + b"\xff" * 4
+        + (46_000_000).to_bytes(4, "little")
+        + bytes(6)
+    )
 
 
 def colliding() -> bytes:

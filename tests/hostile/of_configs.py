@@ -80,12 +80,16 @@ def with_code(folder: Path) -> Iterator[Opens]:
     ):
         there = model_folder(folder / str(i), **change)
         for name in ("configuration_evil", "modeling_evil", "modeling_llama", "__init__"):
-            (there / f"{name}.py").write_text("open('canary', 'w')\nraise SystemExit('code from the model folder ran')\n")
+            (there / f"{name}.py").write_text(
+                "open('canary', 'w')\nraise SystemExit('code from the model folder ran')\n"
+            )
         yield "model", there
 
 
 def adapter_with_code(folder: Path) -> Iterator[Opens]:
-    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "auto_map": {"AutoModel": "evil.E"}}))
+    (folder / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "auto_map": {"AutoModel": "evil.E"}})
+    )
     yield "model", folder
 
 

@@ -27,7 +27,9 @@ def table(*changes: Callable[[bytes], bytes], **columns: Any) -> Build:
 
     def build(folder: Path) -> Iterator[Opens]:
         whole = folder / "whole.parquet"
-        pq.write_table(pa.table(columns or {"text": ["one", "two", "three"]}), whole, write_page_checksum=True)
+        pq.write_table(
+            pa.table(columns or {"text": ["one", "two", "three"]}), whole, write_page_checksum=True
+        )
         data = whole.read_bytes()
         for i, change in enumerate(changes or [lambda data: data]):
             (folder / f"{i}.parquet").write_bytes(change(data))
@@ -100,7 +102,11 @@ def empty_groups(count: int) -> bytes:
 
 
 def claims(folder: Path) -> Iterator[Opens]:
-    for name, meta in (("deep", deep_schema(10_000)), ("deep2", deep_schema(200)), ("groups", empty_groups(1_000_000))):
+    for name, meta in (
+        ("deep", deep_schema(10_000)),
+        ("deep2", deep_schema(200)),
+        ("groups", empty_groups(1_000_000)),
+    ):
         (folder / f"{name}.parquet").write_bytes(made_up(meta))
         yield "source", folder / f"{name}.parquet"
 
@@ -141,7 +147,13 @@ def nulls(folder: Path) -> Iterator[Opens]:
 
 def large_cell(folder: Path) -> Iterator[Opens]:
     """One cell of close to 2 GB, in a page that packs it into little: the header of the page is made, not the cell."""
-    pq.write_table(pa.table({"text": ["a" * 1000]}), folder / "x.parquet", use_dictionary=False, compression="NONE", write_statistics=False)
+    pq.write_table(
+        pa.table({"text": ["a" * 1000]}),
+        folder / "x.parquet",
+        use_dictionary=False,
+        compression="NONE",
+        write_statistics=False,
+    )
     data = (folder / "x.parquet").read_bytes()
     chunk = pq.ParquetFile(folder / "x.parquet").metadata.row_group(0).column(0)
     at = chunk.data_page_offset
@@ -164,7 +176,12 @@ def pq_size(data: bytes, at: int) -> int:
 
 
 def columns(folder: Path) -> Iterator[Opens]:
-    made = {"missing": {"txt": ["a"]}, "int": {"text": [1]}, "list": {"text": [["a"], ["b"]]}, "bytes": {"text": [b"a"]}}
+    made = {
+        "missing": {"txt": ["a"]},
+        "int": {"text": [1]},
+        "list": {"text": [["a"], ["b"]]},
+        "bytes": {"text": [b"a"]},
+    }
     for name, content in made.items():
         pq.write_table(pa.table(content), folder / f"{name}.parquet")
         yield "source", folder / f"{name}.parquet"
@@ -200,7 +217,13 @@ def endless_line(folder: Path) -> Iterator[Opens]:
 
 def inflating(folder: Path) -> Iterator[Opens]:
     """10 GB in 10 MB: zeros, spaces without an end of line, empty lines; zstd is refused by its name."""
-    for name, char in (("zeros.jsonl", b"\0"), ("zeros.txt", b"\0"), ("spaces.txt", b" "), ("a.txt", b"a"), ("lines.jsonl", b"\n")):
+    for name, char in (
+        ("zeros.jsonl", b"\0"),
+        ("zeros.txt", b"\0"),
+        ("spaces.txt", b" "),
+        ("a.txt", b"a"),
+        ("lines.jsonl", b"\n"),
+    ):
         member = gzip.compress(char * (64 * MIB), mtime=0)
         with open(folder / f"{name}.gz", "wb") as handle:
             for _ in range(160):
@@ -231,7 +254,10 @@ def shards(*changes: Callable[[Path, dict[str, Any]], Any], opener: str = "shard
                 for body in head["splits"].values():
                     for name, record in body["files"].items():
                         if (there / name).is_file() and isinstance(record, dict):
-                            record |= {"bytes": (there / name).stat().st_size, "sha256": sha256_file(there / name)}
+                            record |= {
+                                "bytes": (there / name).stat().st_size,
+                                "sha256": sha256_file(there / name),
+                            }
             (there / "data.json").write_text(json.dumps(head))
             yield opener, there
 

@@ -83,7 +83,9 @@ def broken_zip() -> list[bytes]:
     return [flagged, bytes(wrong), renamed]
 
 
-def everywhere(*payloads: bytes | Callable[[], bytes], suffix: str = ".pt") -> Callable[[Path], Iterator[Opens]]:
+def everywhere(
+    *payloads: bytes | Callable[[], bytes], suffix: str = ".pt"
+) -> Callable[[Path], Iterator[Opens]]:
     """Each payload as a model file, as the only weights of a folder, and under the name of safetensors."""
 
     def build(folder: Path) -> Iterator[Opens]:
@@ -139,16 +141,27 @@ GLOBALS = [
 ]  # fmt: skip
 
 
-def npy(descr: str = "'<f4'", shape: str = "(4,)", data: bytes = bytes(16), length: int | None = None, version: int = 1) -> bytes:
+def npy(
+    descr: str = "'<f4'",
+    shape: str = "(4,)",
+    data: bytes = bytes(16),
+    length: int | None = None,
+    version: int = 1,
+) -> bytes:
     header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
     size = len(header) if length is None else length
-    return b"\x93NUMPY" + bytes([version, 0]) + size.to_bytes(2 if version == 1 else 4, "little") + header + data
+    return (
+        b"\x93NUMPY" + bytes([version, 0]) + size.to_bytes(2 if version == 1 else 4, "little") + header + data
+    )
 
 
 def large_npz() -> bytes:
     """A gigabyte of zeros, packed."""
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w", force_zip64=True) as member:
+    with (
+        zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("a.npy", "w", force_zip64=True) as member,
+    ):
         member.write(npy(shape=f"({1 << 28},)", data=b""))
         for _ in range(64):
             member.write(bytes(16 << 20))
@@ -223,4 +236,3 @@ CASES = [
     Case(id="NP-12", build=arrays(npy(shape=f"({1 << 31},)")), refused=REFUSED),
     Case(id="NP-13", build=arrays(OBJECT), refused=REFUSED),
 ]  # fmt: skip
-

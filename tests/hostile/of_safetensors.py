@@ -28,7 +28,9 @@ def header(text: str | bytes, data: bytes = bytes(4)) -> Callable[[Path], Iterat
     return weights_are(with_header(text, data))
 
 
-def entry(dtype: str = '"F32"', shape: str = "[1]", offsets: str = "[0,4]", data: bytes = bytes(4)) -> Callable[[Path], Iterator[Opens]]:
+def entry(
+    dtype: str = '"F32"', shape: str = "[1]", offsets: str = "[0,4]", data: bytes = bytes(4)
+) -> Callable[[Path], Iterator[Opens]]:
     return header(f'{{"a":{{"dtype":{dtype},"shape":{shape},"data_offsets":{offsets}}}}}', data)
 
 
@@ -47,7 +49,11 @@ def sparse(folder: Path) -> Iterator[Opens]:
 
 
 def many() -> bytes:
-    return with_header("{" + ",".join(f'"t{i}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}' for i in range(300_000)) + "}")
+    return with_header(
+        "{"
+        + ",".join(f'"t{i}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}' for i in range(300_000))
+        + "}"
+    )
 
 
 def end_of_zip() -> bytes:

@@ -56,7 +56,10 @@ def vocabulary(**ids: int) -> Change:
 
 
 def split(pattern: str) -> Change:
-    return stage("pre_tokenizer", {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False})
+    return stage(
+        "pre_tokenizer",
+        {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False},
+    )
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -89,7 +92,9 @@ def settings(*contents: dict[str, Any]) -> Build:
         for i, content in enumerate(contents):
             there = model_folder(folder / str(i))
             (there / "tokenizer_config.json").write_text(json.dumps(content))
-            (there / "tokenization_evil.py").write_text("raise SystemExit('code from the model folder ran')\n")
+            (there / "tokenization_evil.py").write_text(
+                "raise SystemExit('code from the model folder ran')\n"
+            )
             yield "tokenizer", there
             yield "model", there
 
@@ -112,7 +117,10 @@ def _varint(value: int) -> bytes:
 def sentencepiece() -> bytes:
     pieces = ["<unk>", "▁a", "b", "c"]
     kinds = [2, 1, 1, 1]
-    rows = [message((1, p.encode())) + b"\x15" + struct.pack("<f", -i) + b"\x18" + bytes([k]) for i, (p, k) in enumerate(zip(pieces, kinds, strict=True))]
+    rows = [
+        message((1, p.encode())) + b"\x15" + struct.pack("<f", -i) + b"\x18" + bytes([k])
+        for i, (p, k) in enumerate(zip(pieces, kinds, strict=True))
+    ]
     return message(*((1, row) for row in rows))
 
 

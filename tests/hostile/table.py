@@ -51,7 +51,14 @@ def judge(case: Case, forge: Forge) -> list[Judged]:
         for opener, path in opened:
             answer = forge.ask({"opener": opener, "path": str(path), "folder": str(folder)})
             outcome = Outcome(**{**answer, "violations": tuple(answer["violations"])})
-            judged.append(Judged(opener=opener, path=str(path), outcome=outcome, faults=tuple(_faults(case, opener, path, folder, outcome))))
+            judged.append(
+                Judged(
+                    opener=opener,
+                    path=str(path),
+                    outcome=outcome,
+                    faults=tuple(_faults(case, opener, path, folder, outcome)),
+                )
+            )
         return judged
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -105,7 +112,9 @@ def counts(results: dict[str, list[Judged]]) -> str:
                 f"{FORMATS[kind]:28}{len(ids[kind]):7}{c['files']:7}{c['refused']:9}{c['accepted']:10}{c['wrong']:7}{slow:8.2f} s{large:9.0f} MiB"
             )
     total = sum(by_format.values(), Counter())
-    rows.append(f"{'all':28}{sum(map(len, ids.values())):7}{total['files']:7}{total['refused']:9}{total['accepted']:10}{total['wrong']:7}")
+    rows.append(
+        f"{'all':28}{sum(map(len, ids.values())):7}{total['files']:7}{total['refused']:9}{total['accepted']:10}{total['wrong']:7}"
+    )
     return "\n".join(rows)
 
 

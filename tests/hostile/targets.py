@@ -28,7 +28,11 @@ TEMPLATES = [
     "{{ system | replace('e', '3') ~ (messages | length) ~ messages[1:] | map(attribute='role') | join(', ') }}"
     "{{ raise_exception('no') if messages | selectattr('role', 'equalto', 'tool') | list else '' }}{{ strftime_now('%Y') }}",
 ]
-MESSAGES = [{"role": "system", "content": "be\nbrief"}, {"role": "user", "content": "hello"}, {"role": "assistant", "content": "hi"}]
+MESSAGES = [
+    {"role": "system", "content": "be\nbrief"},
+    {"role": "user", "content": "hello"},
+    {"role": "assistant", "content": "hi"},
+]
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,9 @@ def _equal(name: str, data: np.ndarray, shape: tuple[int, ...], theirs: object) 
 
     tensor = theirs.get_tensor(name)  # type: ignore[attr-defined]
     assert tuple(tensor.shape) == shape, f"{name}: the library gives the shape {tuple(tensor.shape)}"
-    flat = tensor.contiguous().flatten().view(torch.uint8).numpy() if tensor.numel() else np.empty(0, np.uint8)
+    flat = (
+        tensor.contiguous().flatten().view(torch.uint8).numpy() if tensor.numel() else np.empty(0, np.uint8)
+    )
     assert np.array_equal(flat, data), f"{name}: the library gives other bytes"
 
 
@@ -113,7 +119,9 @@ def chat_template(folder: Path, content: bytes) -> None:
         text = content.decode()
     except UnicodeDecodeError:
         raise OrreryError("not UTF-8") from None
-    made = ChatFormat.from_template(text, bos_token="<s>", eos_token="</s>").text(MESSAGES, add_generation_prompt=True)
+    made = ChatFormat.from_template(text, bos_token="<s>", eos_token="</s>").text(
+        MESSAGES, add_generation_prompt=True
+    )
     assert isinstance(made, str)
 
 
@@ -147,7 +155,9 @@ def _consistent(folder: Path, name: str, content: bytes) -> object:
     whole = {item.name: item.read_bytes() for item in there.iterdir() if item.name != "manifest.json"}
     before = whole[name]
     whole[name] = content
-    files = {key: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for key, data in whole.items()}
+    files = {
+        key: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for key, data in whole.items()
+    }
     body = {"format": 1, "files": files}
     (there / name).write_bytes(content)
     (there / "manifest.json").write_text(json.dumps({**body, "sha256": digest(body)}))
@@ -195,10 +205,20 @@ def all_targets(scratch: Path) -> list[Target]:
     sharded = seeds.sharded_folder(scratch / "sharded")
     data = seeds.shard_folder(scratch / "data")
     run = seeds.checkpoint_folder(scratch / "run") / "step-00000003"
-    pq.write_table(pa.table({"text": ["one", "two", "three"] * 9, "n": list(range(27))}), scratch / "x.parquet", write_page_checksum=True)
+    pq.write_table(
+        pa.table({"text": ["one", "two", "three"] * 9, "n": list(range(27))}),
+        scratch / "x.parquet",
+        write_page_checksum=True,
+    )
     weights = [
-        seeds.safetensors_bytes({"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.zeros((0, 4), np.float32)}, __metadata__={"format": "pt"}),
-        seeds.with_header('{"x":{"dtype":"BF16","shape":[2,2],"data_offsets":[0,8]},"y":{"dtype":"BOOL","shape":[3],"data_offsets":[8,11]},"z":{"dtype":"I64","shape":[],"data_offsets":[11,19]}}   ', bytes(19)),
+        seeds.safetensors_bytes(
+            {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.zeros((0, 4), np.float32)},
+            __metadata__={"format": "pt"},
+        ),
+        seeds.with_header(
+            '{"x":{"dtype":"BF16","shape":[2,2],"data_offsets":[0,8]},"y":{"dtype":"BOOL","shape":[3],"data_offsets":[8,11]},"z":{"dtype":"I64","shape":[],"data_offsets":[11,19]}}   ',
+            bytes(19),
+        ),
         seeds.with_header("{}"),
     ]
     spec = seeds.tokenizer()
@@ -209,14 +229,38 @@ def all_targets(scratch: Path) -> list[Target]:
                            "pair": [], "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}}},
         "decoder": {"type": "Fuse"},
     }  # fmt: skip
-    unigram = spec | {"model": {"type": "Unigram", "unk_id": 0, "vocab": [["<s>", 0.0], ["a", -1.0], ["b", -2.0], ["ab", -1.5]]}}
-    generation = {"bos_token_id": 0, "eos_token_id": [0, 1], "max_length": 20, "temperature": 0.7, "top_p": 0.9, "top_k": 4, "do_sample": True}
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": {"content": "<s>"}, "model_max_length": 10**30}
+    unigram = spec | {
+        "model": {
+            "type": "Unigram",
+            "unk_id": 0,
+            "vocab": [["<s>", 0.0], ["a", -1.0], ["b", -2.0], ["ab", -1.5]],
+        }
+    }
+    generation = {
+        "bos_token_id": 0,
+        "eos_token_id": [0, 1],
+        "max_length": 20,
+        "temperature": 0.7,
+        "top_p": 0.9,
+        "top_k": 4,
+        "do_sample": True,
+    }
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<s>",
+        "eos_token": {"content": "<s>"},
+        "model_max_length": 10**30,
+    }
     lines = b'{"text": "one"}\n{"n": [1, 2.5, null], "text": "two \\u00e9"}\n\n{"text": "three"}\n'
     dumps = lambda value: json.dumps(value).encode()  # noqa: E731
 
     def whole(name: str) -> Callable[[Path], object]:
-        makers = {"model": seeds.model_folder, "sharded": seeds.sharded_folder, "data": _data, "run": seeds.checkpoint_folder}
+        makers = {
+            "model": seeds.model_folder,
+            "sharded": seeds.sharded_folder,
+            "data": _data,
+            "run": seeds.checkpoint_folder,
+        }
         return lambda folder: makers[name](folder / ("" if name in ("model", "sharded") else name))
 
     return [

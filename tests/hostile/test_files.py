@@ -29,7 +29,9 @@ def forge() -> Iterator[Forge]:
 )
 def test_what_comes_of_it(case, forge: Forge) -> None:
     RESULTS[case.id] = judge(case, forge)
-    faults = [f"{one.opener} {Path(one.path).name}: {fault}" for one in RESULTS[case.id] for fault in one.faults]
+    faults = [
+        f"{one.opener} {Path(one.path).name}: {fault}" for one in RESULTS[case.id] for fault in one.faults
+    ]
     assert not faults, "\n".join(faults)
 
 

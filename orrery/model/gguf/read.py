@@ -22,8 +22,9 @@ from orrery.model.families.family import Family, Hf
 from orrery.model.gguf.architecture import EXPERTS_IN, EXPERTS_OUT, Architecture
 from orrery.model.gguf.tables import BY_NAME
 from orrery.model.gguf.tensors import Contents, contents_of, numbers_of, plain, raw_tensor
+from orrery.model.lowbit import set_activation_bits
 from orrery.model.names import Source, sources
-from orrery.model.quantised import place, takes_blocks
+from orrery.model.quantised import place, takes_blocks, use_native_norms
 from orrery.model.shell import shell
 
 FLOATS = ("F32", "F16", "BF16")
@@ -117,6 +118,9 @@ def model_of(file: GgufFile, *, quantised: bool = True) -> nn.Module:
     for name, (raw, kind) in swaps.items():
         place(model, name, raw, kind, state.pop(f"{name.removesuffix('weight')}bias", None))
     model.load_state_dict(state, strict=False, assign=True)
+    if swaps:
+        set_activation_bits(model, 16)
+        use_native_norms(model)
     model.family = family.model_type  # type: ignore[bad-argument-type]
     return model
 

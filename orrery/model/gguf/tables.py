@@ -17,6 +17,7 @@ from orrery.model.gguf.architecture import (
     plus_one,
     turned,
 )
+from orrery.model.gguf.encoders import BERT
 from orrery.model.gguf.more_tables import MORE
 from orrery.model.gguf.scaling import FACTORS, factors_of, read_factors, read_scaling, write_scaling
 from orrery.model.gguf.tensors import Contents
@@ -187,5 +188,5 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     ),
 )
 
-BY_NAME = {architecture.name: architecture for architecture in (*ARCHITECTURES, *MORE)}
+BY_NAME = {architecture.name: architecture for architecture in (*ARCHITECTURES, *MORE, BERT)}
 BY_FAMILY = {family: architecture for architecture in BY_NAME.values() for family in architecture.families}

@@ -18,9 +18,11 @@ from torch import Tensor, nn
 
 from orrery.kit.errors import OrreryError
 from orrery.kit.gguf import Typed, write_gguf
+from orrery.model.encoder import EncoderConfig
 from orrery.model.families import family_of
 from orrery.model.families.family import canonical
 from orrery.model.gguf.architecture import Architecture
+from orrery.model.gguf.encoders import kept
 from orrery.model.gguf.read import config_of
 from orrery.model.gguf.tables import BY_FAMILY
 from orrery.model.gguf.tensors import Contents, plain
@@ -79,8 +81,14 @@ def pieces(model: nn.Module, kind: str) -> Iterator[Piece]:
     """
     architecture, _ = architecture_of(model)
     choose, cfg = mixture(kind), model.cfg
-    experts = cfg.feed_forward.n_experts if isinstance(cfg.feed_forward, Moe) else 0
-    about = {"tied": cfg.tied, "groups": cfg.n_heads // cfg.kv_heads, "experts": experts}
+    stack = cfg.stack if isinstance(cfg, EncoderConfig) else cfg
+    experts = stack.feed_forward.n_experts if isinstance(stack.feed_forward, Moe) else 0
+    about = {
+        "n_layers": stack.n_layers,
+        "tied": stack.tied and stack is cfg,  # an encoder has no output to be careful with
+        "groups": stack.n_heads // stack.kv_heads,
+        "experts": experts,
+    }
     state = model.state_dict()
     for source in sources({name: t.shape for name, t in state.items()}, architecture.names(cfg)):
         parts = source.shapes({name: state[name].shape for name in source.ours})
@@ -92,9 +100,7 @@ def pieces(model: nn.Module, kind: str) -> Iterator[Piece]:
 
             found = BLOCK.match(name)
             layer = int(found[1]) if found else None
-            yield Piece(
-                name, choose(name, shape, layer=layer, n_layers=cfg.n_layers, **about), shape, numbers
-            )
+            yield Piece(name, choose(name, shape, layer=layer, **about), shape, numbers)
     for name, tensor in architecture.extra(cfg).items():
         yield Piece(name, "F32", tuple(tensor.shape), lambda tensor=tensor: tensor)
 
@@ -143,6 +149,8 @@ def check_whole(model: nn.Module, keys: Mapping[str, Any], todo: Sequence[Piece]
 
 def same(cfg: Any) -> Any:
     """The config without what is only about how it is computed, and floats as a file keeps them."""
+    if isinstance(cfg, EncoderConfig):
+        return replace(kept(cfg), stack=same(cfg.stack))
     cfg = canonical(cfg)
     if isinstance(cfg.recurrent, Mamba2):
         cfg = replace(cfg, recurrent=replace(cfg.recurrent, chunk=256))

@@ -58,7 +58,6 @@ VARIANTS |= {
 REFUSED: dict[str, str] = {
     "qwen3-moe": "normalize_top_k=False",
     "llama-dynamic": "no keys for rope scaling 'dynamic'",
-    "llama-llama3": "factors in 'rope_freqs.weight'",
     "llama-gelu": "gelu_tanh",
     "mistral": "window = 8",
     "qwen3-windows": "window = 8",
