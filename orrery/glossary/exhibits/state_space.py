@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from orrery.glossary.exhibit import Exhibit, Series
 from orrery.glossary.exhibits import _tiny
-from orrery.kit.seeds import torch_generator
+from orrery.kit.seeds import numpy_generator, torch_generator
 from orrery.model.cache import Cached, KVCache
 from orrery.model.config import DecoderConfig, LayerKind
 from orrery.model.decoder import Decoder
@@ -26,7 +27,8 @@ from orrery.model.positions import NoPosition
 from orrery.model.ssd import ssd, ssd_step
 from orrery.plan.kv_cache import kv_bytes, state_bytes
 from orrery.plan.parameters import count_parameters
-from orrery.train.objectives.fill_in_the_middle import rearrange
+from orrery.train.objectives.fill_in_the_middle import FimTokens
+from orrery.train.objectives.fill_in_the_middle import draw as draw_gaps
 
 LENGTH = 150
 
@@ -224,15 +226,11 @@ def qwen3_next_in_small() -> Exhibit:
     }  # fmt: skip
     model = Decoder(BY_TYPE["qwen3_next"].read(hf))
     assert isinstance(model.cfg.recurrent, GatedDelta)
-    text, pieces = _tiny.text_ids(), []
-    generator = torch_generator(0, "gaps")
-    for _ in range(300):
-        start = int(torch.randint(len(text) - 62, (), generator=generator))
-        first, second = sorted(torch.randint(62, (2,), generator=generator).tolist())
-        pieces.append(_gap(text[start : start + 62], first, second))
-    plain, gaps = text[:15_000], torch.cat(pieces)
-    before = _tiny.train(model, steps=15, rows=4, ids=plain)
-    after = _tiny.train(model, steps=20, rows=4, ids=gaps)
+    text, rng = _tiny.text_ids(), numpy_generator(0, "gaps")
+    marks = FimTokens(prefix=256, suffix=257, middle=258)
+    pieces = [draw_gaps(piece.numpy(), rng, marks, rate=1.0, spm_rate=0.5) for piece in text.split(60)]
+    before = _tiny.train(model, steps=15, rows=4)
+    after = _tiny.train(model, steps=20, rows=4, ids=torch.from_numpy(np.concatenate(pieces)))
     return Exhibit(
         title="4 layers 48 wide; 15 steps on code, then 20 on the same code with middles moved to the end",
         columns=("quantity", "value"),
@@ -251,6 +249,3 @@ def qwen3_next_in_small() -> Exhibit:
         "new marks cost at first, and what was learned stays.",
     )  # fmt: skip
 
-
-def _gap(ids: Tensor, first: int, second: int) -> Tensor:
-    raise NotImplementedError
