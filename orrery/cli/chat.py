@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orrery.cli.common import MODEL
+from orrery.cli.common import MODEL, sampling_settings
 
 if TYPE_CHECKING:
     from orrery.serve.lm import LM
@@ -24,8 +24,12 @@ def chat(
     model: Annotated[Path, typer.Argument(help=MODEL)],
     system: Annotated[str | None, typer.Option(help="A system message to begin with.")] = None,
     max_tokens: Annotated[int, typer.Option(help="At most this many tokens an answer.", min=1)] = 256,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.", min=0.0)] = 0.8,
-    top_p: Annotated[float, typer.Option(help="Nucleus mass.", min=0.0, max=1.0)] = 0.95,
+    temperature: Annotated[
+        float | None, typer.Option(help="0 is greedy (default: the advice of the model's makers, else 0.8).", min=0.0)
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Nucleus mass (default: advice, else 0.95).", min=0.0, max=1.0)
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = 0,
 ) -> None:
     """Talk with a model, turn by turn. /help lists what else can be typed; Ctrl-D leaves.
@@ -45,7 +49,8 @@ def chat(
             f"'{model}' has no chat format: it is a base model, which continues text and answers nobody; "
             f"use: orrery generate {model} --prompt '...'"
         )
-    settings: dict[str, Any] = dict(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
+    wanted = {"temperature": temperature, "top_p": top_p}
+    settings: dict[str, Any] = {**sampling_settings(lm, wanted), "max_tokens": max_tokens, "seed": seed}
     messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
     person = sys.stdin.isatty()
     console.print("[dim]a conversation; /help says what can be typed, Ctrl-D leaves[/]")

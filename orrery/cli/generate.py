@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -58,7 +58,7 @@ def generate(
     wanted = dict(
         temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, repetition_penalty=repetition_penalty
     )  # fmt: skip
-    settings = {
+    settings: dict[str, Any] = {
         **sampling_settings(lm, wanted, beams=beams),
         "max_tokens": max_tokens, "seed": seed, "stop": tuple(stop or ()), "ignore_eos": ignore_eos,
     }  # fmt: skip

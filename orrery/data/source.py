@@ -7,11 +7,12 @@ Files are UTF-8; what cannot be read stops the run with the file and the place, 
 
 from __future__ import annotations
 
+import itertools
 import os
 import sysconfig
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from glob import glob, has_magic
+from glob import has_magic
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -153,7 +154,7 @@ def _expand(given: str) -> list[Path]:
         kind_of(path)
         return [path]
     if has_magic(str(path)):
-        matches = [Path(match) for match in sorted(glob(str(path), recursive=True))]
+        matches = _matches(path)
         readable = [match for match in matches if match.is_file() and kind_of(match, strict=False)]
         if not readable:
             raise OrreryError(
@@ -162,6 +163,23 @@ def _expand(given: str) -> list[Path]:
         return readable
     siblings = os.listdir(path.parent) if path.parent.is_dir() else []
     raise OrreryError(f"there is no file or folder '{given}'.{suggest(path.name, siblings)}")
+
+
+def _matches(pattern: Path) -> list[Path]:
+    """What a glob pattern matches, in sorted order; links to folders are not followed, hidden names must be named.
+
+    (The function of the standard library follows links, in a folder that links to itself twice without end.)
+    """
+    hidden = any(part.startswith(".") for part in pattern.parts)
+    fixed = list(itertools.takewhile(lambda part: not has_magic(part), pattern.parts))
+    root, rest = Path(*fixed), "/".join(pattern.parts[len(fixed) :])
+    rest = f"{rest}/*" if rest.endswith("**") else rest
+    found = (match for match in root.glob(rest) if hidden or not _is_hidden(match.relative_to(root)))
+    return sorted(found)
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _walk(folder: Path) -> list[Path]:

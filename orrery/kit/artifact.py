@@ -129,7 +129,7 @@ def read_receipt(folder: str | Path) -> Receipt:
         raise OrreryError(f"cannot read '{path}': {error.strerror}") from None
     except OrreryError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise OrreryError(f"'{path}' is damaged; make the artifact again") from None
 
 

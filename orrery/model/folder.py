@@ -156,11 +156,12 @@ def open_model(
                 state[name] = tensor.to(
                     device=device, dtype=dtype if wanted[name].is_floating_point() else None
                 )
-    model.not_finite = not_finite(state)  # type: ignore[bad-argument-type]
-    if strict and model.not_finite:
+    bad = not_finite(state)
+    if strict and bad:
         raise OrreryError(
-            f"the weights in '{folder}' are not finite: {_some(list(model.not_finite))} hold NaN or an infinity; get them again"
+            f"the weights in '{folder}' are not finite: {_some(list(bad))} hold NaN or an infinity; get them again"
         )
+    model.not_finite = bad  # type: ignore[bad-argument-type]
     model.load_state_dict(state | _shared(model, state), strict=not held, assign=True)
     model.family = family.model_type if family else None  # type: ignore[bad-argument-type]
     return model

@@ -48,6 +48,12 @@ def use_native_norms(model: nn.Module) -> None:
             module.native = True
 
 
+def not_finite_blocks(model: nn.Module) -> tuple[str, ...]:
+    """The quantised layers with a scale or a minimum that is NaN or infinite: no other number of a block can be."""
+    layers = ((n, m) for n, m in model.named_modules() if isinstance(m, QuantLinear | QuantEmbedding))
+    return tuple(f"{name}.weight" for name, layer in layers if not layer.finite)
+
+
 def stacks(model: nn.Module) -> dict[str, QuantStack]:
     """The quantised stacks of experts in a model, by the names of the parameters they stand for."""
     return {name: module for name, module in model.named_modules() if isinstance(module, QuantStack)}

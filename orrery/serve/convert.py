@@ -19,20 +19,18 @@ from torch import Tensor
 from orrery.kit.artifact import RECEIPT, write_receipt
 from orrery.kit.errors import OrreryError, suggest
 from orrery.kit.files import atomic_folder
-from orrery.kit.gguf import GgufFile, Typed
 from orrery.model.decoder import Decoder
 from orrery.model.folder import save_model
-from orrery.model.gguf.write import pieces, write_model
+from orrery.model.gguf.write import architecture_of, pieces, write_model
+from orrery.model.names import sources
 from orrery.model.packed import Packed
 from orrery.model.quant import MIXTURES, dequantize, quantize
+from orrery.model.shell import shell
 from orrery.serve.find import find_model
 from orrery.serve.open import Opened, open_folder, open_gguf
 from orrery.text.gguf_vocab_write import metadata_of_tokenizer
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
-UNUSED = 5
-"""The type of a token that no text gives and no model should."""
-
 PROBES = (
     "The quick brown fox jumps over the lazy dog.",
     "  def f(x):\n\treturn x ** 2  # äöü é\r\n\r\n",
@@ -56,14 +54,14 @@ class Checked:
     kl: float
 
 
-def open_plain(source: str | Path) -> Opened:
-    """A model with plain weights, whatever it is stored as.
+def open_plain(source: str | Path, *, dtype: torch.dtype | None = None) -> Opened:
+    """A model with plain weights, whatever it is stored as; of a folder, in the type they are stored in but for `dtype`.
 
     Raises:
         OrreryError: no model there, or a damaged one.
     """
     found = find_model(source)
-    return open_gguf(found, quantised=False) if found.suffix == ".gguf" else open_folder(found)
+    return open_gguf(found, quantised=False) if found.suffix == ".gguf" else open_folder(found, dtype=dtype)
 
 
 def convert(source: str | Path, target: str | Path, *, kind: str, progress: Progress | None = None) -> Opened:
@@ -91,18 +89,7 @@ def convert(source: str | Path, target: str | Path, *, kind: str, progress: Prog
 def vocabulary_of(opened: Opened) -> dict[str, Any]:
     """The keys of the vocabulary, filled up to the rows of the embedding, with the chat template."""
     template = None if opened.chat is None else opened.chat.template
-    keys = metadata_of_tokenizer(opened.tokenizer, chat_template=template)
-    names = list(keys["tokenizer.ggml.tokens"])
-    more = opened.model.cfg.vocab_size - len(names)
-    if more > 0:
-        keys["tokenizer.ggml.tokens"] = [*names, *(f"[PAD{i}]" for i in range(more))]
-        for key, value in (("scores", -1e4), ("token_type", UNUSED)):
-            name = f"tokenizer.ggml.{key}"
-            if name in keys:
-                given = keys[name].value if isinstance(keys[name], Typed) else keys[name]
-                filled = [*(x.item() if hasattr(x, "item") else x for x in given), *([value] * more)]
-                keys[name] = Typed("array[float32]" if key == "scores" else "array[int32]", filled)
-    return keys
+    return metadata_of_tokenizer(opened.tokenizer, chat_template=template, rows=opened.model.cfg.vocab_size)
 
 
 def check(target: str | Path, *, opened: Opened, kind: str) -> Checked:
@@ -113,7 +100,7 @@ def check(target: str | Path, *, opened: Opened, kind: str) -> Checked:
     Raises:
         OrreryError: something differs; says what.
     """
-    again = open_plain(target)
+    again = open_plain(target, dtype=torch.float32)
     for text in PROBES:
         ours, theirs = opened.tokenizer.encode(text), again.tokenizer.encode(text)
         if ours != theirs:
@@ -146,9 +133,6 @@ def stored_as(model: Decoder, kind: str, *, gguf: bool) -> Decoder:
     if not gguf:
         copy.load_state_dict({name: t.to(DTYPES[kind]).float() for name, t in model.state_dict().items()})
         return copy
-    from orrery.model.gguf.write import architecture_of
-    from orrery.model.names import sources
-
     state = {name: t.float() for name, t in model.state_dict().items()}
     shapes = {name: t.shape for name, t in state.items()}
     held: dict[str, Tensor] = {
@@ -167,9 +151,10 @@ def _logits(model: Decoder, ids: Tensor) -> Tensor:
 
 
 def _write_folder(opened: Opened, target: Path, *, kind: str) -> None:
-    family = getattr(opened.model, "family", None)
-    model = opened.model.to(DTYPES[kind])
-    model.family = family  # type: ignore[bad-argument-type]
+    given = opened.model
+    model = shell(lambda: Decoder(given.cfg))
+    model.load_state_dict({name: t.to(DTYPES[kind]) for name, t in given.state_dict().items()}, assign=True)
+    model.family = getattr(given, "family", None)  # type: ignore[bad-argument-type]
     with atomic_folder(target) as temporary:
         save_model(model, temporary, bos_id=opened.tokenizer.bos_id, eos_id=list(opened.stop_ids) or None)
         opened.tokenizer.save(temporary)

@@ -90,7 +90,7 @@ def _newest_of_run(run: Path) -> Path:
     try:
         stages = json.loads((run / RUN).read_text(encoding="utf-8"))["stages"]
         models = [run / stage["folder"] for stage in stages if stage["kind"] == "model"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise OrreryError(
             f"'{run / RUN}' is damaged; run the recipe again, finished stages are kept"
         ) from None

@@ -77,7 +77,9 @@ _KIMI = (
 )
 _FALCON_MARKS = r"[\p{P}\$\+<=>\^~\|`]+"
 _DEEPSEEK_V3 = (_THREE, f"[{_CJK}]+", rf"{_PUNCTUATED}| ?[\p{{P}}\p{{S}}]+[\r\n]*|{_SPACES}")
-_HALVING_SPACES = "|".join(rf"\s{{{n}}}(?!\S)" for n in (512, 256, 128, 64, 32, 16, 8, 4)) + r"|\s{1,2}(?!\S)|\s{1}"
+_HALVING_SPACES = (
+    "|".join(rf"\s{{{n}}}(?!\S)" for n in (512, 256, 128, 64, 32, 16, 8, 4)) + r"|\s{1,2}(?!\S)|\s{1}"
+)
 
 _NAMES: list[tuple[PreTokenizer, str]] = [
     (PreTokenizer((GPT2,)), "gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum jina-v1-en "

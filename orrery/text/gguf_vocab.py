@@ -99,9 +99,7 @@ def gguf_vocab(metadata: Mapping[str, Any]) -> GgufVocab:
     front, back = ("cls", "sep") if kind == "bert" else (bos and "bos", eos and "eos")
     front, back = ([names[roles[role]]] if role in roles else [] for role in (front, back))
     if front or back:
-        spec["post_processor"] = around(
-            front, back, {token["content"]: token["id"] for token in spec["added_tokens"]}
-        )
+        spec["post_processor"] = around(front, back, {names[i]: i for i in roles.values()})
     template, templates = fields.templates()
     settings = {f"{role}_token": names[i] for role, i in roles.items() if role not in ("eot", "eom")}
     if template is not None:
@@ -151,9 +149,14 @@ def _bert_names(names: list[str], types: np.ndarray) -> list[str]:
     for i, name in enumerate(names):
         kept[i] = kept[i] or (name[0] == "[" and name[-1] == "]" and len(name) > 2)
     inside = [not keep and not name.startswith("▁") for name, keep in zip(names, kept, strict=True)]
-    return [
+    own = [
         "##" + name if inner else name.removeprefix("▁") for name, inner in zip(names, inside, strict=True)
     ]
+    if "" in own or len(set(own)) < len(own):
+        raise OrreryError(
+            f"{PREFIX}tokens holds two pieces that are one, or an empty one, for WordPiece; convert the model again"
+        )
+    return own
 
 
 def _spec(

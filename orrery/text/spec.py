@@ -124,7 +124,7 @@ def _vocabulary(model: Spec, kind: str, where: str) -> dict[str, int]:
         _need(len(pieces) == len(vocab), where, "a piece stands twice in the vocabulary")
         unknown = model.get("unk_id")
         _need(
-            unknown is None or unknown in range(len(vocab)),
+            unknown is None or (type(unknown) is int and unknown in range(len(vocab))),
             where,
             f"unk_id {unknown!r} is not in the vocabulary",
         )
@@ -140,8 +140,8 @@ def _number(value: Any) -> bool:
 
 def _check_ids(vocabulary: dict[str, int], where: str) -> None:
     ids = list(vocabulary.values())
-    bad = next((i for i in ids if type(i) is not int or i < 0), None)
-    _need(bad is None, where, f"{bad!r} is not a token id")
+    bad = [i for i in ids if type(i) is not int or i < 0]
+    _need(not bad, where, f"{str(bad[:1])[1:-1][:80]} is not a token id")
     if len(set(ids)) != len(ids):
         seen: dict[int, str] = {}
         for token, i in vocabulary.items():

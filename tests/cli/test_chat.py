@@ -30,6 +30,7 @@ class Scripted:
         self.tokenizer, self.answers, self.chat, self.context = tokenizer, answers, chat, context
         self.asked: list[list[dict[str, Any]]] = []
         self._chat_fault: OrreryError | None = None
+        self.defaults: dict[str, Any] = {}
 
     def stream(self, messages: list[dict[str, Any]], **settings: Any) -> Iterator[str]:
         assert self.chat is not None

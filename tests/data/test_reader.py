@@ -152,6 +152,69 @@ def test_an_endless_line_of_json_is_refused(tmp_path: Path, monkeypatch: pytest.
         texts(write(tmp_path / "a.jsonl", b'{"text": "' + b"a" * 100 + b'"}'))
 
 
+def test_bad_lines_may_be_left_out_and_are_told(tmp_path: Path) -> None:
+    lines = [
+        b'{"text": "a"}',
+        b"{",
+        b'{"text": NaN}',
+        b'{"text": "b", "text": "c"}',
+        b'{"text": "d"}',
+        b'{"text": "\\ud800"}',
+        b'{"text": "e',
+    ]
+    path = write(tmp_path / "a.jsonl", b"\n".join(lines))
+    told: list[tuple[str, str]] = []
+    found = [
+        document.text
+        for document in read_file(path, "text", lambda place, error: told.append((place, str(error))))
+    ]
+    assert found == ["a", "d"]
+    assert [place.rpartition(":")[2] for place, _ in told] == ["2", "3", "4", "6", "7"]
+    assert "given twice" in told[2][1] and "was its writer stopped" in told[4][1]
+
+
+def test_many_bad_lines_are_counted(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", b"no\n" * 1000 + b'{"text": "a"}\n')
+    told: list[str] = []
+    assert len(list(read_file(path, "text", lambda place, error: told.append(str(error))))) == 1
+    assert len(told) == 21 and told[-1].endswith("980 more lines or rows could not be read")
+
+
+def test_a_file_that_unfolds_without_end_is_refused(tmp_path: Path) -> None:
+    member = gzip.compress(b"a" * (32 << 20), mtime=0)
+    for name in ("a.txt.gz", "a.jsonl.gz"):
+        with pytest.raises(OrreryError, match=r"unfolds to more than 100 times|longer than 32 MiB"):
+            texts(write(tmp_path / name, member * 40))
+    with pytest.raises(OrreryError, match="more than 65,536 empty lines"):
+        texts(write(tmp_path / "b.jsonl", b"\n" * 70_000))
+
+
+def test_parquet_claims_and_pages_are_checked(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow", reason="the extra 'data' is not installed")
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["one", "two", "three"]}), path, write_page_checksum=True)
+    data = path.read_bytes()
+    for damaged, words in (
+        (data.replace(b"three", b"thrEe", 1), "damaged"),
+        (data[:-8] + (len(data)).to_bytes(4, "little") + b"PAR1", "footer is said to take"),
+        (data[:-8] + (0).to_bytes(4, "little") + b"PAR1", "footer cannot be read"),
+    ):
+        with pytest.raises(OrreryError, match=words):
+            texts(write(tmp_path / "b.parquet", damaged))
+    bomb = tmp_path / "c.parquet"
+    pq.write_table(
+        pa.table({"text": ["a" * (70 << 20)]}),
+        bomb,
+        compression="zstd",
+        use_dictionary=False,
+        write_statistics=False,
+    )
+    with pytest.raises(OrreryError, match=r"unfolds from .* bytes, over the limit"):
+        texts(bomb)
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [

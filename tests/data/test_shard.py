@@ -93,7 +93,9 @@ def test_a_damaged_head_is_refused(make_shards: Make) -> None:
         json.dumps(good | {"splits": {}}),
     ):
         head.write_text(bad)
-        with pytest.raises(OrreryError, match=r"data\.json' (is damaged|is not JSON|must hold)|another version"):
+        with pytest.raises(
+            OrreryError, match=r"data\.json' (is damaged|is not JSON|must hold)|another version"
+        ):
             Shards(folder)
     short = json.loads(json.dumps(good))
     short["splits"]["train"]["documents"] = 2

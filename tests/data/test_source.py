@@ -69,6 +69,23 @@ def test_folders_without_text(tmp_path: Path) -> None:
         list_files([str(tmp_path)])
 
 
+def test_patterns_reach_below_and_do_not_follow_links(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for name in ("x.txt", "a/y.txt", "a/b/z.txt", ".hidden.txt", "a/b/none.png"):
+        (tmp_path / name).write_text("text")
+    for name in ("one", "two"):  # 2^40 paths to one that follows them
+        (tmp_path / name).symlink_to(".")
+    for pattern, names in (
+        ("*.txt", ["x.txt"]),
+        ("**/*.txt", ["a/b/z.txt", "a/y.txt", "x.txt"]),
+        ("**", ["a/b/z.txt", "a/y.txt", "x.txt"]),
+        ("a/[a-c]/*", ["a/b/z.txt"]),
+        (".hid*", [".hidden.txt"]),
+    ):
+        found = [file.relative_to(tmp_path).as_posix() for file in list_files([str(tmp_path / pattern)])]
+        assert found == names, pattern
+
+
 def test_no_path_at_all() -> None:
     with pytest.raises(OrreryError, match="no text given"):
         list_files([])

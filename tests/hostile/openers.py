@@ -18,6 +18,12 @@ def model(path: Path) -> str:
     return f"{sum(p.numel() for p in lm.model.parameters())} parameters"
 
 
+def running_model(path: Path) -> str:
+    """The same, and one use of it."""
+    lm = orrery.load(path)
+    return str(tuple(lm.logits([1, 2, 3]).shape))
+
+
 def config(path: Path) -> str:
     """The shape alone, as `orrery plan` reads it."""
     from orrery.model.folder import load_config
@@ -149,7 +155,7 @@ def weights_not_finite(path: Path) -> str:
 OPENERS: dict[str, Callable[[Path], str]] = {
     function.__name__: function
     for function in (
-        model, config, tokenizer, tokenizer_formats, recipe, source, lenient_source, shards, quick_shards, checkpoint,
+        model, running_model, config, tokenizer, tokenizer_formats, recipe, source, lenient_source, shards, quick_shards, checkpoint,
         one_checkpoint, other_model, weights_cut_short, all_weights, weights_not_finite, long_texts, spelled_control, any_bytes, all_pairs,
     )
 }  # fmt: skip

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -266,8 +267,8 @@ def all_targets(scratch: Path) -> list[Target]:
     return [
         Target("safetensors", weights, "safetensors", 30, lambda folder: None, safetensors_file),
         Target("gguf", fuzz_gguf.seeds(), "bytes", 25, lambda folder: None, gguf_file),
-        Target("weights of a model", [(model / "model.safetensors").read_bytes()], "safetensors", 6, whole("model"), opened("model", "model.safetensors", True)),
-        Target("config.json", [dumps(seeds.model_config()), dumps(seeds.model_config(rope_parameters={"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4, "original_max_position_embeddings": 16}))], "json", 12, whole("model"), opened("model", "config.json", True)),
+        Target("weights of a model", [(model / "model.safetensors").read_bytes()], "safetensors", 6, whole("model"), opened("running_model", "model.safetensors", True)),
+        Target("config.json", [dumps(seeds.model_config()), dumps(seeds.model_config(rope_parameters={"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4, "original_max_position_embeddings": 16}))], "json", 12, whole("model"), opened("running_model", "config.json", True)),
         Target("shape of config.json", _published(), "json", 10, whole("model"), opened("config", "config.json", True)),
         Target("generation_config.json", [dumps(generation)], "json", 3, whole("model"), opened("model", "generation_config.json", True)),
         Target("index", [(sharded / "model.safetensors.index.json").read_bytes()], "json", 4, whole("sharded"), opened("model", "model.safetensors.index.json", True)),
@@ -294,18 +295,22 @@ def _data(folder: Path) -> None:
 
 
 def _published() -> list[bytes]:
-    """Configs of several families, as small as they come."""
+    """A config of every family, as small as they come."""
+    from orrery.model.families import BY_TYPE
+
     base = seeds.model_config()
-    other = {
-        "qwen3": {"use_sliding_window": False},
+    of_their_own: dict[str, dict[str, Any]] = {
         "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None},
         "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "norm_topk_prob": True, "mlp_only_layers": [], "decoder_sparse_step": 1},
         "gemma3_text": {"query_pre_attn_scalar": 4, "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]},
+        "gemma3": {"text_config": base | {"model_type": "gemma3_text"}},
         "gpt2": {"n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 32, "activation_function": "gelu_new"},
+        "gpt_neox": {"rotary_pct": 1.0},
         "deepseek_v3": {"q_lora_rank": 4, "kv_lora_rank": 4, "qk_nope_head_dim": 4, "qk_rope_head_dim": 2, "v_head_dim": 4, "n_routed_experts": 4, "n_shared_experts": 1,
                         "num_experts_per_tok": 2, "moe_intermediate_size": 8, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1, "scoring_func": "sigmoid",
                         "topk_method": "noaux_tc", "routed_scaling_factor": 2.5, "norm_topk_prob": True, "num_key_value_heads": 2},
         "t5": {"d_model": 8, "d_kv": 4, "d_ff": 16, "num_layers": 2, "num_heads": 2, "relative_attention_num_buckets": 8, "feed_forward_proj": "relu"},
         "mamba2": {"num_heads": 4, "head_dim": 4, "state_size": 4, "expand": 2, "n_groups": 1, "conv_kernel": 4, "chunk_size": 8},
+        "granitemoehybrid": {"mamba_n_heads": 4, "mamba_d_head": 4, "mamba_d_state": 4, "mamba_expand": 2, "mamba_n_groups": 1, "layer_types": ["mamba", "attention"]},
     }  # fmt: skip
-    return [json.dumps(base | {"model_type": kind} | more).encode() for kind, more in other.items()]
+    return [json.dumps(base | {"model_type": kind} | of_their_own.get(kind, {})).encode() for kind in BY_TYPE]

@@ -7,23 +7,19 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from orrery.kit.errors import OrreryError
 from orrery.text import Tokenizer
 from orrery.text.gguf_patterns import PRE_TOKENIZERS
 from orrery.text.gguf_vocab import gguf_vocab, tokenizer_from_gguf
-from orrery.text.pieces import CHAR_OF_BYTE
 
 from .conftest import gguf_metadata
+from .made_gguf import PREFIX, SMALL, Metadata, byte_pairs, llama
 
-Metadata = dict[str, Any]
-PREFIX = "tokenizer.ggml."
 # Where llama.cpp leaves the makers' way, by number of text: letters beyond ASCII are both upper and lower case to it, and
 # only 0-9 are digits.
 CASED = {name for name, pre in PRE_TOKENIZERS.items() if any(r"\p{Lu}" in regex for regex in pre.patterns)}
@@ -52,33 +48,6 @@ def published(shared_data: Path) -> Callable[[str], Metadata]:
 
 def digest(ids: list[int]) -> str:
     return hashlib.sha256(",".join(map(str, ids)).encode()).hexdigest()[:10]
-
-
-def byte_pairs(texts: list[str], **keys: Any) -> Metadata:
-    """A vocabulary that joins any two neighbouring bytes of the texts, so that where words are cut shows in the ids."""
-    pairs = sorted({(CHAR_OF_BYTE[a], CHAR_OF_BYTE[b]) for text in texts for a, b in pairwise(text.encode())})
-    tokens = [*CHAR_OF_BYTE.values(), *(a + b for a, b in pairs), "<|endoftext|>"]
-    types = np.ones(len(tokens), np.int32)
-    types[-1] = 3
-    values = {"tokens": tokens, "token_type": types, "merges": [f"{a} {b}" for a, b in pairs]}
-    values |= {"model": "gpt2", "pre": "gpt-2", "eos_token_id": len(tokens) - 1} | keys
-    return {PREFIX + key: value for key, value in values.items()}
-
-
-def llama(pieces: list[tuple[str, float, int]], **keys: Any) -> Metadata:
-    """A SentencePiece vocabulary: (text, score, type)."""
-    tokens, scores, types = zip(*pieces, strict=True)
-    values = {
-        "tokens": list(tokens),
-        "scores": np.array(scores, np.float32),
-        "token_type": np.array(types, np.int32),
-    }
-    return {PREFIX + key: value for key, value in ({"model": "llama"} | values | keys).items()}
-
-
-SMALL = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3)]
-SMALL += [(f"<0x{byte:02X}>", 0.0, 6) for byte in range(256)]
-SMALL += [("▁a", -1.0, 1), ("ab", -2.0, 1), ("▁ab", -3.0, 1), ("▁", -4.0, 1), ("a", -5.0, 1), ("b", -6.0, 1)]
 
 
 @pytest.mark.parametrize("name", ["gpt-2", "qwen2", "phi-3", "bert-bge"])
@@ -291,63 +260,6 @@ def test_merges_never_make_a_control_token() -> None:
     assert (
         tokenizer.id("<>") not in tokenizer.encode("<>") and tokenizer.decode(tokenizer.encode("<>")) == "<>"
     )
-
-
-HUGE = (1 << 32) - 1
-FAULTS: list[tuple[Metadata, str]] = [
-    ({"model": None}, r"ggml\.model is missing"),
-    ({"model": 7}, r"ggml\.model must be a string, not 7"),
-    ({"model": "lama"}, r"ggml\.model is 'lama'.*gpt2, llama.*Did you mean 'llama'"),
-    ({"tokens": None}, r"ggml\.tokens is missing"),
-    ({"tokens": "abc"}, r"ggml\.tokens must be a list of strings, not 'abc'"),
-    ({"tokens": ["a", 3]}, r"ggml\.tokens must be a list of strings"),
-    ({"tokens": []}, r"ggml\.tokens holds 0 tokens"),
-    ({"tokens": ["a"] * 265}, r"ggml\.tokens: ids 0 and 1 are both 'a'"),
-    ({"token_type": np.ones(264, np.int32)}, r"ggml\.token_type has 264 entries for 265 tokens"),  # GG-34
-    ({"token_type": np.ones(265)}, r"ggml\.token_type must be a list of whole numbers"),
-    ({"scores": None}, r"ggml\.scores is missing"),
-    ({"scores": np.zeros(300, np.float32)}, r"ggml\.scores has 300 entries for 265 tokens"),  # GG-34
-    ({"scores": ["x"] * 265}, r"ggml\.scores must be a list of numbers"),
-    ({"scores": np.full(265, np.nan)}, r"ggml\.scores: token 0 has the score nan"),
-    ({"scores": np.full(265, -np.inf)}, r"ggml\.scores: token 0 has the score -inf"),
-    ({"bos_token_id": HUGE}, r"ggml\.bos_token_id is 4294967295, but the vocabulary has 265"),  # GG-36
-    ({"eos_token_id": HUGE}, r"ggml\.eos_token_id is 4294967295"),
-    ({"unknown_token_id": HUGE}, r"ggml\.unknown_token_id is 4294967295"),
-    ({"padding_token_id": -1}, r"ggml\.padding_token_id is -1"),
-    ({"eos_token_id": "2"}, r"ggml\.eos_token_id must be a whole number, not '2'"),
-    ({"eos_token_id": True}, r"ggml\.eos_token_id must be a whole number"),
-    ({"add_bos_token": 2}, r"ggml\.add_bos_token must be a bool, not 2"),
-    ({"add_space_prefix": "yes"}, r"ggml\.add_space_prefix must be a bool"),
-    (
-        {"precompiled_charsmap": np.full(9, 255, np.uint8)},
-        r"ggml\.precompiled_charsmap says that it is longer",
-    ),
-    ({"model": "gpt2"}, r"ggml\.merges is missing"),
-    ({"model": "gpt2", "merges": ["ab"]}, r"ggml\.merges: entry 0, 'ab', is not two tokens"),
-    ({"model": "gpt2", "merges": ["a b", "a c"]}, r"ggml\.merges: entry 1, 'a c'"),
-    ({"model": "gpt2", "merges": ["a b"] * 80000}, r"ggml\.merges has 80000 entries for 265 tokens"),
-    (
-        {"model": "gpt2", "merges": ["a b"], "pre": "qwen3000"},
-        r"ggml\.pre names the pre-tokenizer 'qwen3000'.*qwen2",
-    ),
-    (
-        {"model": "gpt2", "merges": ["a b"], "add_eos_token": True},
-        r"ggml\.add_eos_token asks .*eos_token_id is missing",
-    ),
-    ({"tokens": [f"{i}" * 4000 for i in range(265)]}, r"pieces up to 12000 characters long"),
-]
-
-
-@pytest.mark.parametrize(("change", "message"), FAULTS, ids=range(len(FAULTS)))
-def test_damaged_metadata(change: Metadata, message: str) -> None:
-    metadata = llama(SMALL) | {PREFIX + key: value for key, value in change.items()}
-    with pytest.raises(OrreryError, match=message):
-        gguf_vocab({key: value for key, value in metadata.items() if value is not None})
-
-
-def test_a_template_of_another_type() -> None:
-    with pytest.raises(OrreryError, match=r"tokenizer\.chat_template must be a string, not a list of 1"):
-        gguf_vocab(llama(SMALL) | {"tokenizer.chat_template": ["x"]})
 
 
 def test_an_ordinary_word_as_eos_stays_a_word() -> None:

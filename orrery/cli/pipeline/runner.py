@@ -121,7 +121,7 @@ def stage_folder(out: Path, kind: str) -> Path:
     """The newest artifact of a kind ('tokenizer', 'data', 'model', ...) in a run folder."""
     try:
         entries = json.loads((out / RUN).read_text(encoding="utf-8"))["stages"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise OrreryError(f"'{out}' is not a run folder: it has no readable {RUN}") from None
     for entry in reversed(entries):
         if entry["kind"] == kind and (out / entry["folder"] / RECEIPT).is_file():

@@ -81,6 +81,14 @@ class GgufFile:
         flat = np.frombuffer(self._maps[tensor.file], np.uint8, tensor.nbytes, tensor.offset)
         return flat.reshape(*tensor.shape[:-1], -1)
 
+    def forget(self, name: str) -> None:
+        """Let go of the memory that a tensor's bytes take while they are mapped; they are read again when they are asked for."""
+        tensor = self.tensors[name]
+        if self._maps and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+            start = -(-tensor.offset // mmap.PAGESIZE) * mmap.PAGESIZE  # whole pages; the rest is a neighbour's too
+            if (length := tensor.offset + tensor.nbytes - start) > 0:
+                self._maps[tensor.file].madvise(mmap.MADV_DONTNEED, start, length)
+
     def close(self) -> None:
         """Let go of the files. Arrays already taken by `raw` stay good: a mapping ends with the last of them."""
         self._maps = []

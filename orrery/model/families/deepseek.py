@@ -63,8 +63,8 @@ def read_shared(hf: Hf, **defaults: Any) -> DecoderConfig:
     common = read_common(
         {**hf, "head_dim": hf.get("qk_rope_head_dim", 64), "num_key_value_heads": None}, eps=1e-6
     )
-    rope = common["position"]
-    assert isinstance(rope, Rope)
+    common["position"] = replace(common["position"], interleaved=hf.get("rope_interleave", True))
+    common["head_dim"] = None
     experts = Moe(
         n_experts=hf.get("n_routed_experts", defaults["n_routed_experts"]),
         top_k=hf.get("num_experts_per_tok", 8),
@@ -89,11 +89,7 @@ def read_shared(hf: Hf, **defaults: Any) -> DecoderConfig:
     )
     dense = min(hf.get("first_k_dense_replace", defaults["first_k_dense_replace"]), hf["num_hidden_layers"])
     return DecoderConfig(
-        **{
-            **common,
-            "position": replace(rope, interleaved=hf.get("rope_interleave", True)),
-            "head_dim": None,
-        },
+        **common,
         attention=latent,
         attention_bias=hf.get("attention_bias", False),
         output_bias=hf.get("attention_bias", False),

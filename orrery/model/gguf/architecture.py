@@ -35,6 +35,7 @@ class Architecture:
         write: (settings of config.json) -> keys that the table cannot say.
         extra: tensors of a file that follow from the config.
         optional: tensors of a file that `read` looks at, or that say nothing new.
+        whole_heads: rotary positions turn whole heads, and values are as wide as keys; else `read` sees to it.
         older: names as files of earlier years spell them, from today's and the names that a file has.
     """
 
@@ -47,6 +48,7 @@ class Architecture:
     write: Callable[[Hf], dict[str, Any]] = lambda hf: {}
     extra: Callable[[Any], dict[str, Tensor]] = lambda cfg: {}
     optional: tuple[str, ...] = ()
+    whole_heads: bool = True
     older: Callable[[Names, Collection[str]], Names] = lambda names, there: names
 
 

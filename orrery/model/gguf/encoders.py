@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from orrery.kit.errors import OrreryError
 from orrery.model.encoder import EncoderConfig
 from orrery.model.families.family import Hf
 from orrery.model.gguf.architecture import Architecture, Metadata
@@ -34,6 +35,8 @@ TYPES = "token_types.weight"
 
 
 def _read(hf: Hf, keys: Metadata, file: Contents) -> Hf:
+    if keys.get("attention.causal", False) is not False:
+        raise OrreryError(f"'{file.where}' holds a BERT that sees only what came before; such a model is not known")
     return {"type_vocab_size": file.shapes[TYPES][0] if TYPES in file.shapes else 0}
 
 
@@ -56,5 +59,6 @@ BERT = Architecture(
     fixed={"hidden_act": "gelu", "add_pooling_layer": False, "architectures": ["BertModel"]},
     names=lambda cfg: NAMES,
     read=_read,
+    whole_heads=False,
     write=lambda hf: {"attention.causal": False},
 )

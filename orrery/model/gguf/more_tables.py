@@ -258,6 +258,7 @@ NO_RMS = {key: value for key, value in COMMON.items() if value != "rms_norm_eps"
 MORE: tuple[Architecture, ...] = (
     Architecture(
         name="gpt2",
+        whole_heads=False,
         families=("gpt2",),
         settings={
             "context_length": "n_positions",
@@ -273,6 +274,7 @@ MORE: tuple[Architecture, ...] = (
     ),
     Architecture(
         name="gptneox",
+        whole_heads=False,
         families=("gpt_neox",),
         settings={**NO_RMS, "attention.layer_norm_epsilon": "layer_norm_eps"},
         fixed={"hidden_act": "gelu"},
@@ -285,6 +287,7 @@ MORE: tuple[Architecture, ...] = (
     ),
     Architecture(
         name="phi3",
+        whole_heads=False,
         families=("phi3",),
         settings=COMMON,
         names=lambda cfg: {**without(NAMES, *PLAIN_QKV, *PLAIN_GATE_UP), **FUSED_QKV, **FUSED_GATE_UP},
@@ -306,6 +309,7 @@ MORE: tuple[Architecture, ...] = (
     ),
     Architecture(
         name="deepseek2",
+        whole_heads=False,
         families=("deepseek_v2", "deepseek_v3"),
         settings={
             **{key: value for key, value in COMMON.items() if value not in ("head_dim", "num_key_value_heads")},
@@ -344,6 +348,7 @@ MORE: tuple[Architecture, ...] = (
     ),
     Architecture(
         name="mamba2",
+        whole_heads=False,
         families=("mamba2",),
         settings={
             "context_length": "max_position_embeddings",

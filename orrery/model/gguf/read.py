@@ -20,12 +20,15 @@ from orrery.model.build import build
 from orrery.model.families import BY_TYPE
 from orrery.model.families.family import Family, Hf
 from orrery.model.gguf.architecture import EXPERTS_IN, EXPERTS_OUT, Architecture
+from orrery.model.gguf.ranges import check_head_size, check_layers, checked
 from orrery.model.gguf.tables import BY_NAME
 from orrery.model.gguf.tensors import Contents, contents_of, numbers_of, plain, raw_tensor
 from orrery.model.lowbit import set_activation_bits
 from orrery.model.names import Source, sources
-from orrery.model.quantised import place, takes_blocks, use_native_norms
+from orrery.model.quant import READABLE
+from orrery.model.quantised import not_finite_blocks, place, takes_blocks, use_native_norms
 from orrery.model.shell import shell
+from orrery.model.weights import not_finite
 
 FLOATS = ("F32", "F16", "BF16")
 
@@ -73,17 +76,19 @@ def settings_of(contents: Contents) -> Hf:
     """What config.json would say."""
     architecture = architecture_of(contents)
     prefix = f"{architecture.name}."
-    keys = {
+    said = {
         key.removeprefix(prefix): plain(value)
         for key, value in contents.metadata.items()
         if key.startswith(prefix)
     }
+    keys = checked(said, architecture.settings.keys(), contents.where)
     missing = [key for key in ("block_count", "embedding_length", "attention.head_count") if key not in keys]
     if missing or "token_embd.weight" not in contents.shapes:
         raise OrreryError(
             f"'{contents.where}' lacks {', '.join(prefix + key for key in missing) or 'the tensor token_embd.weight'}; "
             "it holds no whole model"
         )
+    check_layers(keys["block_count"], contents.shapes.keys(), contents.where)
     hf: Hf = {
         "model_type": architecture.families[0],
         "vocab_size": contents.shapes["token_embd.weight"][0],
@@ -91,11 +96,16 @@ def settings_of(contents: Contents) -> Hf:
         **architecture.fixed,
         **{theirs: keys[ours] for ours, theirs in architecture.settings.items() if ours in keys},
     }
+    if architecture.whole_heads:
+        check_head_size(hf, keys, contents.where)
     return hf | architecture.read(hf, keys, contents)
 
 
-def model_of(file: GgufFile, *, quantised: bool = True) -> nn.Module:
+def model_of(file: GgufFile, *, quantised: bool = True, strict: bool = False) -> nn.Module:
     """The model, with the weights of the file.
+
+    Args:
+        strict: refuse weights that hold NaN or an infinity; else the model's `not_finite` names them.
 
     Raises:
         OrreryError: tensors are missing, unexpected, of the wrong shape or of a type we cannot read.
@@ -107,38 +117,50 @@ def model_of(file: GgufFile, *, quantised: bool = True) -> nn.Module:
     table = sources(shapes, architecture.older(architecture.names(cfg), file.tensors.keys()))
     _check(file, architecture, table, shapes)
     state: dict[str, Tensor] = {}
-    swaps: dict[str, tuple[Tensor, str]] = {}
+    blocks = [source for source in table if quantised and _stays(model, file, source)]
     for source in table:
-        found = _blocks(model, file, source, shapes) if quantised else None
-        if found is None:
+        if source not in blocks:
             wanted = source.shapes(shapes)
             state |= source.join({name: numbers_of(file, name).view(wanted[name]) for name in wanted}, shapes)
-        else:
-            swaps |= found
-    for name, (raw, kind) in swaps.items():
-        place(model, name, raw, kind, state.pop(f"{name.removesuffix('weight')}bias", None))
+            _forget(file, source)
+    for source in blocks:  # after the others: a layer is made with its bias
+        for name, raw in _blocks(file, source, shapes).items():
+            kind = file.tensors[source.theirs[0]].type
+            place(model, name, raw, kind, state.pop(f"{name.removesuffix('weight')}bias", None))
+        _forget(file, source)
     model.load_state_dict(state, strict=False, assign=True)
-    if swaps:
+    bad = (*not_finite(state), *not_finite_blocks(model))
+    if strict and bad:
+        some = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
+        raise OrreryError(f"the weights in '{file.paths[0]}' are not finite: {some} hold NaN or an infinity; get them again")
+    model.not_finite = bad  # type: ignore[bad-argument-type]
+    if blocks:
         set_activation_bits(model, 16)
         use_native_norms(model)
     model.family = family.model_type  # type: ignore[bad-argument-type]
     return model
 
 
-def _blocks(
-    model: nn.Module, file: GgufFile, source: Source, shapes: Mapping[str, torch.Size]
-) -> dict[str, tuple[Tensor, str]] | None:
-    """Ours as rows of blocks with their format, where the file has blocks and the layers can work on them."""
+def _stays(model: nn.Module, file: GgufFile, source: Source) -> bool:
+    """Whether the file has blocks of one format, in an order in which the layers can work on them."""
     kinds = {file.tensors[name].type for name in source.theirs}
-    if len(kinds) > 1 or kinds & set(FLOATS) or not all(takes_blocks(model, name) for name in source.ours):
-        return None
+    ordered = source.layout.rows or source.layout in (EXPERTS_IN, EXPERTS_OUT)
+    blocks = len(kinds) == 1 and not kinds & set(FLOATS)
+    return blocks and ordered and all(takes_blocks(model, name) for name in source.ours)
+
+
+def _blocks(file: GgufFile, source: Source, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """Ours as rows of blocks."""
     raw = {name: raw_tensor(file, name) for name in source.theirs}
-    if source.layout in (EXPERTS_IN, EXPERTS_OUT):  # expert by expert, rows are what they are in the file
-        joined = torch.cat(list(raw.values()), 1)
-        return {source.ours[0]: (joined, *kinds)}
-    if not source.layout.rows:
-        return None
-    return {name: (part, *kinds) for name, part in source.join(raw, shapes).items()}
+    if source.layout.rows:
+        return source.join(raw, shapes)
+    return {source.ours[0]: torch.cat(list(raw.values()), 1)}  # experts: rows are what they are in the file
+
+
+def _forget(file: GgufFile, source: Source) -> None:
+    """The mapped pages of tensors that have been copied would count as memory until the file is closed."""
+    for name in source.theirs:
+        file.forget(name)
 
 
 def _check(
@@ -158,6 +180,11 @@ def _check(
             f"the tensors of '{file.paths[0]}' are not those of its {architecture.name} settings; {'; '.join(parts)}"
         )
     for name, shape in shapes.items():
+        if file.tensors[name].type not in READABLE:
+            raise OrreryError(
+                f"'{file.paths[0]}': tensor '{name}' is of type {file.tensors[name].type}, which is not read here; "
+                f"get the model in one of {', '.join(READABLE)}"
+            )
         found = tuple(file.tensors[name].shape)
         if _without_ones(found) != _without_ones(shape):
             raise OrreryError(

@@ -72,6 +72,11 @@ class QuantLinear(nn.Module):
         """(out, bytes of a row) uint8: exactly the bytes it was made from."""
         return self.matrix.blocks()
 
+    @property
+    def finite(self) -> bool:
+        """No weight is NaN or infinite."""
+        return self.matrix.finite
+
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, {self.weight_kind}, bias={self.bias is not None}"
 
@@ -125,6 +130,11 @@ class QuantEmbedding(nn.Module):
     def blocks(self) -> Tensor:
         """(vocabulary, bytes of a row) uint8: exactly the bytes it was made from."""
         return self.matrix.blocks()
+
+    @property
+    def finite(self) -> bool:
+        """No weight is NaN or infinite."""
+        return self.matrix.finite
 
     def extra_repr(self) -> str:
         return f"{self.num_embeddings}, {self.embedding_dim}, {self.weight_kind}"

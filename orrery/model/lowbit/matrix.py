@@ -32,6 +32,11 @@ class Matrix(ABC):
     def nbytes(self) -> int:
         """Memory taken."""
 
+    @property
+    @abstractmethod
+    def finite(self) -> bool:
+        """No weight is NaN or infinite."""
+
 
 class PackedMatrix(Matrix):
     """A matrix whose rows are packed blocks; a kernel says how it multiplies."""
@@ -46,6 +51,10 @@ class PackedMatrix(Matrix):
     @property
     def nbytes(self) -> int:
         return self.packed.nbytes
+
+    @property
+    def finite(self) -> bool:
+        return self.packed.finite
 
 
 class DenseMatrix(Matrix):
@@ -69,3 +78,7 @@ class DenseMatrix(Matrix):
     @property
     def nbytes(self) -> int:
         return self.weight.nbytes
+
+    @property
+    def finite(self) -> bool:
+        return bool(self.weight.isfinite().all())

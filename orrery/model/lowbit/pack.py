@@ -57,6 +57,12 @@ class Packed:
         """Memory taken."""
         return sum(x.nbytes for x in (self.codes, self.d, self.m, self.sub, self.submin) if x is not None)
 
+    @property
+    def finite(self) -> bool:
+        """No scale and no minimum is NaN or infinite; codes cannot be."""
+        kind = torch.bfloat16 if self.layout.scale == "bfloat" else torch.float16
+        return all(bool(x.view(kind).isfinite().all()) for x in (self.d, self.m) if x is not None)
+
     def fields(self, first: int, last: int) -> Fields:
         """The fields of the rows of panels first..last - 1, as `split` makes them (filling rows included)."""
         part = slice(first, last)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,18 @@ class Loss:
     weight: int
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """A batch here is so little work that threads wait for each other longer than they help, on a busy machine by far."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@_one_thread()
 def fit(
     optimizer: torch.optim.Optimizer,
     loss: Callable[..., Loss],
@@ -29,7 +42,7 @@ def fit(
     batch_size: int,
     seed: int,
 ) -> tuple[float, ...]:
-    """Go `epochs` times over `examples(epoch)` (tensors of one length N), calling `loss` on rows of each.
+    """Go `epochs` times over `examples(epoch)` (tensors of one length N), calling `loss` on rows of each, on one thread.
 
     Returns:
         The mean loss of each epoch, in nats.
@@ -51,7 +64,8 @@ def fit(
             (result.sum / result.weight).backward()
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * max(1 - (epoch + weight / n) / epochs, 1e-4)
-            optimizer.step()
+            with torch.sparse.check_sparse_tensor_invariants(False):  # torch warns where nobody has chosen
+                optimizer.step()
             total, weight = total + result.sum.item(), weight + result.weight
         history.append(total / weight)
     return tuple(history)

@@ -37,7 +37,7 @@ class GloveConfig:
     alpha: float = 0.75
     epochs: int = 25
     lr: float = 0.05
-    batch_size: int = 1024
+    batch_size: int = 256
     min_count: int = 1
     seed: int = 0
 
@@ -55,7 +55,8 @@ def cooccurrences(sentences: Sequence[Ids], *, vocab_size: int, window: int) -> 
     """X: each pair of words d apart, at most `window`, adds 1/d to both its cells; the table is symmetric."""
     found = pairs(sentences, window=window)
     cells, which = np.unique(found.centres * vocab_size + found.contexts, return_inverse=True)
-    counts = np.bincount(which, weights=1 / found.distance, minlength=len(cells))
+    counts = np.zeros(len(cells))
+    np.add.at(counts, which, 1 / found.distance)
     return Cooccurrences(cells // vocab_size, cells % vocab_size, counts)
 
 

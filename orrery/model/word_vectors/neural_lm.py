@@ -109,7 +109,9 @@ class TrainedNeuralLm:
         return torch.from_numpy(found.centres), torch.from_numpy(found.contexts)
 
 
-def train_neural_lm(sentences: Sequence[Sequence[str]], config: NeuralLmConfig | None = None) -> TrainedNeuralLm:
+def train_neural_lm(
+    sentences: Sequence[Sequence[str]], config: NeuralLmConfig | None = None
+) -> TrainedNeuralLm:
     """Count words, then learn to predict each from those before it, by Adam.
 
     Raises:

@@ -37,7 +37,7 @@ class WordVectors:
     def unit(self) -> Matrix:
         """(V, d) the rows scaled to length one; a row of zeros stays."""
         length = np.linalg.norm(self.matrix, axis=1, keepdims=True)
-        return self.matrix / np.where(length > 0, length, 1)
+        return (self.matrix / np.where(length > 0, length, 1)).astype(np.float32)
 
     def row(self, word: str) -> int:
         """Raises OrreryError: the word has no vector."""
@@ -53,9 +53,7 @@ class WordVectors:
         """The cosine of two words, in [-1, 1]."""
         return float(self.unit[self.row(a)] @ self.unit[self.row(b)])
 
-    def nearest(
-        self, vector: Matrix, *, k: int = 10, without: Iterable[str] = ()
-    ) -> list[tuple[str, float]]:
+    def nearest(self, vector: Matrix, *, k: int = 10, without: Iterable[str] = ()) -> list[tuple[str, float]]:
         """The k words whose cosine with `vector` (d,) is largest, best first; equal ones in the order of `words`."""
         scores = self.unit @ (vector / max(float(np.linalg.norm(vector)), 1e-12))
         scores[[self.row(word) for word in without]] = -np.inf
@@ -94,8 +92,15 @@ def score_analogies(
 ) -> AnalogyScore:
     """Answer every question by 3CosAdd and count the right ones."""
     known = [q for q in questions if all(word in vectors.ids for word in q)]
-    answers = [vectors.analogy(a, b, c, leave_out_question=leave_out_question) for a, b, c, _ in known]
-    right = sum(bool(answer) and answer[0][0] == q[3] for answer, q in zip(answers, known, strict=True))
+    right = 0
+    for start in range(0, len(known), 256):
+        ids = np.array([[vectors.ids[word] for word in q] for q in known[start : start + 256]])  # (Q, 4)
+        a, b, c, d = ids.T
+        scores = (vectors.unit[b] - vectors.unit[a] + vectors.unit[c]) @ vectors.unit.T  # (Q, V)
+        if leave_out_question:
+            np.put_along_axis(scores, ids[:, :3], -np.inf, axis=1)
+        best = scores.argmax(1)
+        right += int(((best == d) & np.isfinite(scores.max(1))).sum())
     return AnalogyScore(right, len(known), len(questions) - len(known))
 
 

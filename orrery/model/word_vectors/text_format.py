@@ -78,7 +78,7 @@ def write_vectors(vectors: WordVectors, path: str | Path, *, header: bool = Fals
     """
     dim = vectors.matrix.shape[1]
     for word in vectors.words:
-        if not word.strip(" ") or "\n" in word or word != word.strip("\r") or (" " in word and not header):
+        if not word.strip(" ") or "\n" in word or (" " in word and not header):
             raise OrreryError(
                 f"the word {word!r} cannot be written so that it is read back; rename it"
                 + (", or write with header=True" if " " in word.strip(" ") else "")
@@ -97,16 +97,20 @@ def write_vectors(vectors: WordVectors, path: str | Path, *, header: bool = Fals
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Lines without their end, counted from 1; only a newline ends one (words may hold other Unicode separators)."""
+    n = 0
     try:
         with open(path, "rb") as handle:
-            n = 0
             while line := handle.readline(MAX_LINE + 1):
                 n += 1
                 if len(line) > MAX_LINE:
-                    raise OrreryError(f"line {n} of '{path}' is over {MAX_LINE} bytes; this is no file of vectors")
+                    raise OrreryError(
+                        f"line {n} of '{path}' is over {MAX_LINE} bytes; this is no file of vectors"
+                    )
                 yield n, line.decode("utf-8").rstrip("\r\n").rstrip(" ")
     except UnicodeDecodeError as error:
-        raise OrreryError(f"line {n} of '{path}' is not UTF-8; convert the file, or read its text version") from error
+        raise OrreryError(
+            f"line {n} of '{path}' is not UTF-8; convert the file, or read its text version"
+        ) from error
     except OSError as error:
         raise OrreryError(f"cannot read '{path}': {error.strerror}; check the path") from error
 
@@ -122,7 +126,9 @@ def _header(line: str) -> tuple[int, int] | None:
 def _parse(line: str, dim: int, where: str) -> tuple[str, list[float]]:
     fields = line.rsplit(" ", dim) if dim else [line]
     if len(fields) != dim + 1 or not dim or not fields[0]:
-        raise OrreryError(f"{where} is not a word and {dim or 'some'} numbers; remove it or fetch the file again")
+        raise OrreryError(
+            f"{where} is not a word and {dim or 'some'} numbers; remove it or fetch the file again"
+        )
     try:
         if "_" in "".join(fields[1:]):  # Python would read 1_0 as ten
             raise ValueError

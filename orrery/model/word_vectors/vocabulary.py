@@ -1,7 +1,7 @@
 """The words of a corpus and how often each occurs: ids, the noise words are drawn from, and which words to thin out.
 
-    vocabulary = count_words(sentences, min_count=5)        # most frequent first
-    ids = vocabulary.encode(sentences)                      # words left out of the vocabulary disappear
+vocabulary = count_words(sentences, min_count=5)        # most frequent first
+ids = vocabulary.encode(sentences)                      # words left out of the vocabulary disappear
 """
 
 from __future__ import annotations
