@@ -1,8 +1,8 @@
 """Change the format a model is kept in: to GGUF in any of its block formats, or to a Hugging Face folder.
 
-    convert("runs/quickstart", "model.gguf", kind="q4_k_m")
-    convert("model.gguf", "folder", kind="bf16")
-    check("model.gguf", source="runs/quickstart", kind="q4_k_m")       # what was written says what was meant
+convert("runs/quickstart", "model.gguf", kind="q4_k_m")
+convert("model.gguf", "folder", kind="bf16")
+check("model.gguf", source="runs/quickstart", kind="q4_k_m")       # what was written says what was meant
 """
 
 from __future__ import annotations
@@ -73,13 +73,20 @@ def convert(source: str | Path, target: str | Path, *, kind: str, progress: Prog
     target = Path(target)
     known = MIXTURES if target.suffix == ".gguf" else DTYPES
     if kind not in known:
-        raise OrreryError(f"'{target}' cannot be written as '{kind}'; known are {', '.join(known)}.{suggest(kind, known)}")
+        raise OrreryError(
+            f"'{target}' cannot be written as '{kind}'; known are {', '.join(known)}.{suggest(kind, known)}"
+        )
     if target.exists():
         raise OrreryError(f"'{target}' is there already; remove it or name another target")
     opened = open_plain(source)
     if target.suffix == ".gguf":
         write_model(
-            target, opened.model, kind=kind, name=Path(source).stem, vocabulary=vocabulary_of(opened), progress=progress
+            target,
+            opened.model,
+            kind=kind,
+            name=Path(source).stem,
+            vocabulary=vocabulary_of(opened),
+            progress=progress,
         )
     else:
         _write_folder(opened, target, kind=kind)
@@ -104,7 +111,9 @@ def check(target: str | Path, *, opened: Opened, kind: str) -> Checked:
     for text in PROBES:
         ours, theirs = opened.tokenizer.encode(text), again.tokenizer.encode(text)
         if ours != theirs:
-            raise OrreryError(f"'{target}' gives other ids for {text!r}: {theirs[:12]} instead of {ours[:12]}")
+            raise OrreryError(
+                f"'{target}' gives other ids for {text!r}: {theirs[:12]} instead of {ours[:12]}"
+            )
     template = None if opened.chat is None else opened.chat.template
     written = None if again.chat is None else again.chat.template
     if template != written:
@@ -114,8 +123,14 @@ def check(target: str | Path, *, opened: Opened, kind: str) -> Checked:
     meant = _logits(stored_as(opened.model, kind, gguf=Path(target).suffix == ".gguf"), ids)
     largest = float((after - meant).abs().max())
     if not largest <= 1e-3 * max(1.0, float(meant.abs().max())):
-        raise OrreryError(f"'{target}' gives logits that differ by {largest:.3g} from those of the numbers it should hold")
-    kl = F.kl_div(after.log_softmax(-1), before.log_softmax(-1), log_target=True, reduction="none").sum(-1).mean()
+        raise OrreryError(
+            f"'{target}' gives logits that differ by {largest:.3g} from those of the numbers it should hold"
+        )
+    kl = (
+        F.kl_div(after.log_softmax(-1), before.log_softmax(-1), log_target=True, reduction="none")
+        .sum(-1)
+        .mean()
+    )
     return Checked(texts=len(PROBES), template=template is not None, largest=largest, kl=float(kl))
 
 

@@ -73,7 +73,9 @@ def open_gguf(
     plain = not quantised or dtype is not None or torch.device(device or "cpu").type != "cpu"
     with GgufFile.open(path) as file:
         model = model_of(file, quantised=not plain)
-        vocabulary = gguf_vocab(file.metadata)  # after the model, whose loading needs the most memory for a moment
+        vocabulary = gguf_vocab(
+            file.metadata
+        )  # after the model, whose loading needs the most memory for a moment
     if not isinstance(model, Decoder):
         raise OrreryError(
             f"'{path}' holds a {type(model).__name__}, which does not continue text; give a decoder"

@@ -19,7 +19,12 @@ def test_help(orrery) -> None:
 def test_a_folder_to_gguf_checked_and_run(orrery, tmp_path: Path) -> None:
     tokenizer = train_tokenizer(["the cat sat on the mat. "] * 20, TokenizerConfig(vocab_size=280))
     shape = DecoderConfig(
-        vocab_size=tokenizer.vocab_size, d_model=32, n_layers=2, n_heads=4, feed_forward=Mlp(d_ff=64), max_positions=64
+        vocab_size=tokenizer.vocab_size,
+        d_model=32,
+        n_layers=2,
+        n_heads=4,
+        feed_forward=Mlp(d_ff=64),
+        max_positions=64,
     )
     save_model(Decoder(shape, seed=1), tmp_path / "model", bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id)
     tokenizer.save(tmp_path / "model")

@@ -24,7 +24,10 @@ ROWS = 16
 
 @pytest.fixture(scope="module")
 def source(
-    tokenizer: Tokenizer, make_model: Callable[..., Decoder], save_lm: Callable[[LM, Path], Path], tmp_path_factory: pytest.TempPathFactory
+    tokenizer: Tokenizer,
+    make_model: Callable[..., Decoder],
+    save_lm: Callable[[LM, Path], Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     model = make_model(tokenizer.vocab_size + ROWS, n_heads=2, n_kv_heads=1)
     lm = LM(model=model, tokenizer=tokenizer, chat=ChatFormat(tokenizer))
@@ -88,7 +91,10 @@ def test_the_logits_of_a_file_are_those_of_its_folder(source: Path, tmp_path: Pa
     convert(source, tmp_path / "model.gguf", kind="f32")
     ids = torch.arange(20)
     with torch.inference_mode():
-        ours, theirs = (m.head(m(ids, Packed([20]))) for m in (open_plain(p).model for p in (source, tmp_path / "model.gguf")))
+        ours, theirs = (
+            m.head(m(ids, Packed([20])))
+            for m in (open_plain(p).model for p in (source, tmp_path / "model.gguf"))
+        )
     torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=1e-5)
 
 
@@ -101,7 +107,9 @@ def test_the_logits_of_a_file_are_those_of_its_folder(source: Path, tmp_path: Pa
         ("there", "f32", "is there already"),
     ],
 )
-def test_what_cannot_be_done_is_said_before_anything_is_opened(tmp_path: Path, target: str, kind: str, says: str) -> None:
+def test_what_cannot_be_done_is_said_before_anything_is_opened(
+    tmp_path: Path, target: str, kind: str, says: str
+) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "there.gguf").write_bytes(b"kept")
     with pytest.raises(OrreryError, match=says):
@@ -111,10 +119,13 @@ def test_what_cannot_be_done_is_said_before_anything_is_opened(tmp_path: Path, t
 
 
 def test_a_network_without_words_in_the_format(
-    tokenizer: Tokenizer, make_model: Callable[..., Decoder], save_lm: Callable[[LM, Path], Path], tmp_path: Path
+    tokenizer: Tokenizer,
+    make_model: Callable[..., Decoder],
+    save_lm: Callable[[LM, Path], Path],
+    tmp_path: Path,
 ) -> None:
     lm = LM(model=make_model(tokenizer.vocab_size, norm="layernorm", placement="post"), tokenizer=tokenizer)
     save_lm(lm, tmp_path / "odd")
-    with pytest.raises(OrreryError, match="no GGUF architecture|has no words for this model"):
+    with pytest.raises(OrreryError, match=r"no GGUF architecture|has no words for this model"):
         convert(tmp_path / "odd", tmp_path / "odd.gguf", kind="f32")
     assert not (tmp_path / "odd.gguf").exists()

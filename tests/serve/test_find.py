@@ -31,7 +31,9 @@ def test_a_folder_a_file_in_it_and_a_gguf_file(tmp_path: Path) -> None:
 
 def test_nothing_there_names_what_is_near(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
-    with pytest.raises(OrreryError, match=r"there is no model at '.*mode1\.gguf'.*Did you mean '.*model\.gguf'"):
+    with pytest.raises(
+        OrreryError, match=r"there is no model at '.*mode1\.gguf'.*Did you mean '.*model\.gguf'"
+    ):
         find_model(tmp_path / "mode1.gguf")
     with pytest.raises(OrreryError, match=r"Did you mean 'gemma-3-270m'"):
         find_model("gemma-3-270n")
@@ -50,7 +52,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return cached
 
 
-def test_a_hub_id_is_looked_up_in_the_cache(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_id_is_looked_up_in_the_cache(
+    hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert find_model("maker/tiny") == hub / "snapshots" / "0123abcd"
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "elsewhere"))
     with pytest.raises(OrreryError, match="orrery downloads nothing: get it with `hf download maker/tiny`"):

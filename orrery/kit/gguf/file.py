@@ -85,7 +85,9 @@ class GgufFile:
         """Let go of the memory that a tensor's bytes take while they are mapped; they are read again when they are asked for."""
         tensor = self.tensors[name]
         if self._maps and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
-            start = -(-tensor.offset // mmap.PAGESIZE) * mmap.PAGESIZE  # whole pages; the rest is a neighbour's too
+            start = (
+                -(-tensor.offset // mmap.PAGESIZE) * mmap.PAGESIZE
+            )  # whole pages; the rest is a neighbour's too
             if (length := tensor.offset + tensor.nbytes - start) > 0:
                 self._maps[tensor.file].madvise(mmap.MADV_DONTNEED, start, length)
 

@@ -36,7 +36,9 @@ TYPES = "token_types.weight"
 
 def _read(hf: Hf, keys: Metadata, file: Contents) -> Hf:
     if keys.get("attention.causal", False) is not False:
-        raise OrreryError(f"'{file.where}' holds a BERT that sees only what came before; such a model is not known")
+        raise OrreryError(
+            f"'{file.where}' holds a BERT that sees only what came before; such a model is not known"
+        )
     return {"type_vocab_size": file.shapes[TYPES][0] if TYPES in file.shapes else 0}
 
 

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from orrery.model.families.family import Hf
-from orrery.model.gguf.architecture import COMMON, EXPERT_NAMES, EXPERTS, NAMES, Architecture, Metadata
+from orrery.model.gguf.architecture import (
+    COMMON,
+    EXPERT_NAMES,
+    EXPERTS,
+    NAMES,
+    Architecture,
+    Metadata,
+    changed,
+)
 from orrery.model.gguf.scaling import read_scaling, write_scaling
 from orrery.model.gguf.tensors import Contents, plain
 from orrery.model.mla import Mla
@@ -219,7 +227,7 @@ def _mamba2(hf: Hf, keys: Metadata, file: Contents) -> Hf:
 
 DECAY = Layout(
     lambda theirs, shapes: [(-theirs[0]).log().reshape(shapes[0])],
-    lambda ours: [-ours[0].float().exp().reshape(-1, 1)],
+    lambda ours: [t.reshape(-1, 1) for t in changed(lambda t: -t.exp())(ours)],
 )
 """Theirs is A itself, -exp(A_log), one to a row."""
 

@@ -31,11 +31,15 @@ def _checked(key: str, value: Any, number: bool, where: str) -> Any:
     if isinstance(value, bool | str | list):
         if number:
             what = "a list that differs by layer" if isinstance(value, list) else repr(value)[:60]
-            raise OrreryError(f"'{where}': {key} is {what}, and must be one number; such a model is not known")
+            raise OrreryError(
+                f"'{where}': {key} is {what}, and must be one number; such a model is not known"
+            )
         return value
     largest = LARGEST[type(value)]
     if not (math.isfinite(value) and 0 <= value <= largest):
-        raise OrreryError(f"'{where}': {key} is {value}, and must be a number from 0 to {largest:g}; get the file again")
+        raise OrreryError(
+            f"'{where}': {key} is {value}, and must be a number from 0 to {largest:g}; get the file again"
+        )
     return value
 
 
@@ -47,7 +51,9 @@ def check_layers(count: Any, tensors: Collection[str], where: str) -> None:
     """
     low, high = RANGES["n_layers"]
     if type(count) is not int or not low <= count <= high:
-        raise OrreryError(f"'{where}': block_count is {count}, and must be a whole number from {low} to {high}")
+        raise OrreryError(
+            f"'{where}': block_count is {count}, and must be a whole number from {low} to {high}"
+        )
     there = {int(found[1]) for name in tensors if (found := BLOCK.match(name))}
     if there != set(range(count)):
         raise OrreryError(
@@ -64,4 +70,6 @@ def check_head_size(hf: Mapping[str, Any], keys: Mapping[str, Any], where: str) 
     size = hf["head_dim"] if "head_dim" in hf else hf["hidden_size"] // hf["num_attention_heads"]
     for key in ("attention.value_length", "rope.dimension_count"):
         if keys.get(key, size) != size:
-            raise OrreryError(f"'{where}': {key} is {keys[key]}, but heads are {size} wide; such a model is not known")
+            raise OrreryError(
+                f"'{where}': {key} is {keys[key]}, but heads are {size} wide; such a model is not known"
+            )

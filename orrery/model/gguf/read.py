@@ -132,7 +132,9 @@ def model_of(file: GgufFile, *, quantised: bool = True, strict: bool = False) ->
     bad = (*not_finite(state), *not_finite_blocks(model))
     if strict and bad:
         some = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
-        raise OrreryError(f"the weights in '{file.paths[0]}' are not finite: {some} hold NaN or an infinity; get them again")
+        raise OrreryError(
+            f"the weights in '{file.paths[0]}' are not finite: {some} hold NaN or an infinity; get them again"
+        )
     model.not_finite = bad  # type: ignore[bad-argument-type]
     if blocks:
         set_activation_bits(model, 16)

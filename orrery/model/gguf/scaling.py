@@ -87,7 +87,9 @@ def read_factors(hf: Hf, file: Contents) -> Hf:
     factors = file.numbers(FACTORS)
     theta, factor = hf.get("rope_theta", 10_000.0), round(float(factors.max()), 4)
     for positions in (PUBLISHED, *_first_contexts(factors, theta, factor)):
-        scaling = Llama3(factor=factor, low_freq_factor=LOW, high_freq_factor=HIGH, original_max_positions=positions)
+        scaling = Llama3(
+            factor=factor, low_freq_factor=LOW, high_freq_factor=HIGH, original_max_positions=positions
+        )
         if torch.allclose(factors, _factors(theta, 2 * len(factors), scaling), rtol=1e-4):
             return {
                 "rope_parameters": {

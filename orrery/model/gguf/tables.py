@@ -85,7 +85,7 @@ def _gemma_names(cfg: Any) -> Names:
 
 
 def _gemma2_names(cfg: Any) -> Names:
-    return {**_gemma_names(cfg), **plus_one(SANDWICH, *SANDWICH)}
+    return {**_gemma_names(cfg), **plus_one(SANDWICH, *map(str, SANDWICH))}
 
 
 def _gemma3_names(cfg: Any) -> Names:

@@ -81,7 +81,7 @@ def pieces(model: nn.Module, kind: str) -> Iterator[Piece]:
     """
     architecture, _ = architecture_of(model)
     choose, cfg = mixture(kind), model.cfg
-    stack = cfg.stack if isinstance(cfg, EncoderConfig) else cfg
+    stack: Any = cfg.stack if isinstance(cfg, EncoderConfig) else cfg
     experts = stack.feed_forward.n_experts if isinstance(stack.feed_forward, Moe) else 0
     about = {
         "n_layers": stack.n_layers,

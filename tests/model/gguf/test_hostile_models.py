@@ -183,12 +183,24 @@ def test_tensors_are_checked_against_the_settings_before_any_kernel(
     for i, (name, _, shape, _) in enumerate(tensors):
         for wrong in ((*shape[:-1], shape[-1] // 2), (shape[0] // 2, *shape[1:]), (*shape, 2)):
             lower = torch.zeros(wrong)
-            changed = [*tensors[:i], (name, "F32", wrong, lambda x=lower: quantize(x, "F32").numpy()), *tensors[i + 1 :]]
+            changed = [
+                *tensors[:i],
+                (name, "F32", wrong, lambda x=lower: quantize(x, "F32").numpy()),
+                *tensors[i + 1 :],
+            ]
             refused(tmp_path / "bad.gguf", keys, changed, f"{name}|output.weight")
-    refused(tmp_path / "bad.gguf", keys, [t for t in tensors if t[0] != "blk.1.ffn_up.weight"], "missing: blk.1.ffn_up.weight")
+    refused(
+        tmp_path / "bad.gguf",
+        keys,
+        [t for t in tensors if t[0] != "blk.1.ffn_up.weight"],
+        "missing: blk.1.ffn_up.weight",
+    )
     more = [*tensors, ("blk.0.extra.weight", "F32", (2,), lambda: quantize(torch.zeros(2), "F32").numpy())]
     refused(tmp_path / "bad.gguf", keys, more, "unexpected: blk.0.extra.weight")
-    typed_wrongly = [*tensors[1:], (tensors[0][0], "I32", (32, 32), lambda: quantize(torch.zeros(32, 32), "F32").numpy())]
+    typed_wrongly = [
+        *tensors[1:],
+        (tensors[0][0], "I32", (32, 32), lambda: quantize(torch.zeros(32, 32), "F32").numpy()),
+    ]
     refused(tmp_path / "bad.gguf", keys, typed_wrongly, "I32")
 
 
@@ -202,7 +214,9 @@ def test_weights_that_are_not_finite_are_named(
     i, shape = next((i, shape) for i, (n, _, shape, _) in enumerate(tensors) if n == name)
     raw = quantize(torch.ones(shape), kind).clone()
     part = raw[5, place : place + 2] if kind != "F32" else raw[5, 2:4]
-    part[:] = torch.tensor([bits & 255, bits >> 8] if kind != "F32" else [0xC0 if bits == 0x7E00 else 0x80, 0x7F])
+    part[:] = torch.tensor(
+        [bits & 255, bits >> 8] if kind != "F32" else [0xC0 if bits == 0x7E00 else 0x80, 0x7F]
+    )
     changed = [*tensors[:i], (name, kind, shape, lambda: raw.numpy()), *tensors[i + 1 :]]
     for quantised in (True, False):
         model = opened(tmp_path / "odd.gguf", keys, changed, quantised=quantised)
