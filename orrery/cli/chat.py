@@ -25,7 +25,8 @@ def chat(
     system: Annotated[str | None, typer.Option(help="A system message to begin with.")] = None,
     max_tokens: Annotated[int, typer.Option(help="At most this many tokens an answer.", min=1)] = 256,
     temperature: Annotated[
-        float | None, typer.Option(help="0 is greedy (default: the advice of the model's makers, else 0.8).", min=0.0)
+        float | None,
+        typer.Option(help="0 is greedy (default: the advice of the model's makers, else 0.8).", min=0.0),
     ] = None,
     top_p: Annotated[
         float | None, typer.Option(help="Nucleus mass (default: advice, else 0.95).", min=0.0, max=1.0)

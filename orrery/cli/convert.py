@@ -34,9 +34,17 @@ def convert(
     from orrery.serve.convert import convert as run
 
     with live("convert") as shown:
-        opened = run(model, target, kind=type, progress=lambda done, total, name: shown.update(done, total, tensor=name))
+        opened = run(
+            model,
+            target,
+            kind=type,
+            progress=lambda done, total, name: shown.update(done, total, tensor=name),
+        )
     files = [target] if target.is_file() else [path for path in target.rglob("*") if path.is_file()]
-    console.print(f"wrote '{target}': {sum(path.stat().st_size for path in files) / 1e6:,.1f} MB as {type}", soft_wrap=True)
+    console.print(
+        f"wrote '{target}': {sum(path.stat().st_size for path in files) / 1e6:,.1f} MB as {type}",
+        soft_wrap=True,
+    )
     if check:
         result = verify(target, opened=opened, kind=type)
         console.print(

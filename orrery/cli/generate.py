@@ -18,11 +18,18 @@ def generate(
     max_tokens: Annotated[int, typer.Option(help="At most this many new tokens.", min=1)] = 128,
     temperature: Annotated[
         float | None,
-        typer.Option(help="0 is greedy; 1 the model's own distribution (default: its makers' advice, else 0.8).", min=0.0),
+        typer.Option(
+            help="0 is greedy; 1 the model's own distribution (default: its makers' advice, else 0.8).",
+            min=0.0,
+        ),
     ] = None,
     top_p: Annotated[
         float | None,
-        typer.Option(help="Nucleus: keep the smallest set with this mass (default: advice, else 0.95).", min=0.0, max=1.0),
+        typer.Option(
+            help="Nucleus: keep the smallest set with this mass (default: advice, else 0.95).",
+            min=0.0,
+            max=1.0,
+        ),
     ] = None,
     top_k: Annotated[
         int | None, typer.Option(help="Keep the k likeliest tokens, 0: all (default: advice, else 0).", min=0)

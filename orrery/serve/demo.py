@@ -35,7 +35,9 @@ def demo_model(name: str) -> Path | None:
     parts = [Path(part) for part in package.chunk_paths()]
     missing = [part for part in parts if not part.is_file()]
     if missing:
-        raise OrreryError(f"the package of {GEMMA} lacks '{missing[0]}'; reinstall: pip install --force-reinstall 'orrery-lm[demo]'")
+        raise OrreryError(
+            f"the package of {GEMMA} lacks '{missing[0]}'; reinstall: pip install --force-reinstall 'orrery-lm[demo]'"
+        )
     target = cache() / f"{GEMMA}.gguf"
     if target.is_file() and target.stat().st_size == sum(part.stat().st_size for part in parts):
         return target

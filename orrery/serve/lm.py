@@ -326,4 +326,3 @@ class LM:
                 "this is a base model, with no chat format: it takes a text or ids, not messages"
             )
         return self.chat
-

@@ -49,7 +49,11 @@ def merges_of_scores(pieces: Sequence[str], scores: np.ndarray, where: str) -> l
         rows = np.flatnonzero(lengths == length)
         cut[rows] = _last_cuts(table, ends[rows] - length, int(length))
     made = order[cut[order] > 0]
-    return [(pieces[i][:at], pieces[i][at:]) for i, at in zip(made.tolist(), cut[made].tolist(), strict=True)]
+    own = dict(
+        zip(pieces, pieces, strict=True)
+    )  # the pieces' own strings: half a million copies would stay in memory
+    parts = ((pieces[i], at) for i, at in zip(made.tolist(), cut[made].tolist(), strict=True))
+    return [(own[piece[:at]], own[piece[at:]]) for piece, at in parts]
 
 
 def _last_cuts(table: _Stretches, starts: np.ndarray, length: int) -> np.ndarray:

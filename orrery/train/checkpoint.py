@@ -258,11 +258,10 @@ def _manifest(path: Path) -> dict[str, dict[str, Any]]:
     if STATE not in files:
         raise Damaged(f"'{path / MANIFEST}' lists no {STATE}")
     for name, record in files.items():
-        if name != STATE:
-            if re.fullmatch(r"[\w-]+\.safetensors", name) is None:
-                raise Damaged(
-                    f"'{path / MANIFEST}' lists {name[:80]!r}; a checkpoint holds safetensors and JSON alone"
-                )
+        if name != STATE and re.fullmatch(r"[\w-]+\.safetensors", name) is None:
+            raise Damaged(
+                f"'{path / MANIFEST}' lists {name[:80]!r}; a checkpoint holds safetensors and JSON alone"
+            )
         size = record.get("bytes") if isinstance(record, dict) else None
         if type(size) is not int or size < 0 or not isinstance(record.get("sha256"), str):
             raise Damaged(f"'{path / MANIFEST}' has no size or no SHA-256 of '{name}'")

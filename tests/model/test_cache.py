@@ -129,7 +129,9 @@ def test_memory_is_what_the_spec_says(name: str) -> None:
     model = tiny(name)
     cache = KVCache(model, 3, 50)
     assert cache.bytes == 3 * 50 * sum(spec.bytes_per_token() for spec in model.cache_spec())
-    for spec, keys, values in zip(model.cache_spec(), cache.keys.values(), cache.values.values(), strict=True):
+    for spec, keys, values in zip(
+        model.cache_spec(), cache.keys.values(), cache.values.values(), strict=True
+    ):
         assert keys.shape == (3, 50, spec.kv_heads, spec.key_dim) and values.shape[-1] == spec.value_dim
         assert spec.window == model.cfg.layer_window(spec.layer)
 

@@ -91,6 +91,12 @@ class GgufFile:
             if (length := tensor.offset + tensor.nbytes - start) > 0:
                 self._maps[tensor.file].madvise(mmap.MADV_DONTNEED, start, length)
 
+    def release(self) -> None:
+        """Let go of the memory that all mapped pages take, those of the metadata too; what is asked for is read again."""
+        for data in self._maps:
+            if hasattr(mmap, "MADV_DONTNEED"):
+                data.madvise(mmap.MADV_DONTNEED)
+
     def close(self) -> None:
         """Let go of the files. Arrays already taken by `raw` stay good: a mapping ends with the last of them."""
         self._maps = []
