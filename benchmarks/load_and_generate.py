@@ -4,7 +4,7 @@
     python benchmarks/load_and_generate.py --llama ~/llama/bin/python         # llama.cpp too (an environment with llama-cpp-python)
 
 Every candidate runs in its own process, rounds in turn, so that a machine whose speed drifts slows all alike; the table
-has medians and, for every peer, the median of the ratios within rounds. Greedy decoding of one stream; prompt ids are the same.
+has medians and, for every peer, the median of the ratios within rounds. Loading is counted without importing libraries. Greedy decoding of one stream; prompt ids are the same.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ PROMPT, NEW = 512, 128
 ORRERY = """
 import json, resource, sys, time
 path, prompt, new, threads = json.loads(sys.stdin.read())
-begin = time.perf_counter()
-import orrery
-lm = orrery.load(path)
-import torch
+import os
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as orrery.load does where torch is not imported yet
+import torch, orrery, orrery.serve.lm
 torch.set_num_threads(threads)
+begin = time.perf_counter()
+lm = orrery.load(path)
 loaded = time.perf_counter() - begin
 from orrery.model.cache import Cached, KVCache
 ids = torch.arange(1000, 1000 + prompt)
@@ -51,10 +52,10 @@ TRANSFORMERS = """
 import json, os, resource, sys, time
 os.environ["HF_HUB_OFFLINE"] = "1"
 path, prompt, new, threads = json.loads(sys.stdin.read())
-begin = time.perf_counter()
 import torch
 torch.set_num_threads(threads)
 from transformers import AutoModelForCausalLM
+begin = time.perf_counter()
 folder, _, name = path.rpartition("/")
 model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32).eval()
 loaded = time.perf_counter() - begin
@@ -78,8 +79,8 @@ print(json.dumps([loaded, prompt / min(seconds), decode, peak]))
 LLAMA = """
 import json, resource, sys, time
 path, prompt, new, threads = json.loads(sys.stdin.read())
-begin = time.perf_counter()
 import llama_cpp
+begin = time.perf_counter()
 model = llama_cpp.Llama(path, n_ctx=prompt + new, n_batch=prompt, n_threads=threads, n_threads_batch=threads, verbose=False)
 loaded = time.perf_counter() - begin
 ids = list(range(1000, 1000 + prompt))

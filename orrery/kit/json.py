@@ -7,9 +7,10 @@ scan in blocks before anything is built, so a hostile file costs neither memory 
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
-import re
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,16 +18,18 @@ from typing import Any, NoReturn
 import numpy as np
 
 from orrery.kit.errors import OrreryError
-from orrery.kit.untrusted import describe, head_of, read_regular
+from orrery.kit.untrusted import describe, head_of, open_regular, read_regular
 
 MAX_BYTES = 16 << 20
 MAX_DEPTH = 64
 MAX_VALUES = 1 << 20
+LARGE = 4 << 20
+"""Bytes from which on a file is looked at in blocks before it is read."""
 DIGITS = 64
 """digits of a whole number: some tokenizer settings hold one of 31 to say "no limit"."""
 _BLOCK = 1 << 18
-_KEEP = bytes(set(range(256)) - set(b'"\\[]{},'))
-_BACKSLASHES = re.compile(rb"\\*")
+_CONTROL = set(range(0x20)) - set(b"\t\n\r")
+_KEEP = bytes(set(range(256)) - set(b'"\\[]{},') - _CONTROL)
 _STEP = np.zeros(256, dtype=np.int8)
 _STEP[list(b"[{")], _STEP[list(b"]}")] = 1, -1
 
@@ -53,11 +56,28 @@ def read_json(
     if found := describe(head_of(path)):
         raise OrreryError(f"'{path}' is not JSON (it holds {found}); copy the file again from where it came")
     try:
-        return parse_json(
-            read_regular(path, what, max_bytes=max_bytes), max_depth=max_depth, max_values=max_values
+        scanned = _scan_file(path, what, max_bytes, Scan(max_depth, max_values))
+        data = read_regular(path, what, max_bytes=max_bytes)
+        return parse_text(
+            _utf8(data) if scanned else decoded(data, max_depth=max_depth, max_values=max_values)
         )
     except JsonFault as error:
         raise OrreryError(f"'{path}' is not JSON ({error}); copy the file again from where it came") from None
+
+
+def _scan_file(path: Path, what: str, max_bytes: int, found: Scan) -> bool:
+    """Refuse a large file by its blocks, before it takes its size in memory; False for a small one."""
+    with open_regular(path, what, max_bytes=max_bytes) as handle:
+        if os.fstat(handle.fileno()).st_size <= LARGE:
+            return False
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        while block := handle.read(_BLOCK):
+            found.feed(block)
+            try:
+                decoder.decode(block)
+            except UnicodeDecodeError:
+                raise JsonFault(f"not UTF-8 before byte {handle.tell():,}") from None
+    return True
 
 
 def read_object(path: str | Path, **limits: Any) -> dict[str, Any]:
@@ -101,6 +121,10 @@ def decoded(data: bytes, *, max_depth: int = MAX_DEPTH, max_values: int = MAX_VA
         JsonFault: they are not, or it is not UTF-8.
     """
     scan(data, max_depth=max_depth, max_values=max_values)
+    return _utf8(data)
+
+
+def _utf8(data: bytes) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -131,35 +155,54 @@ def parse_text(
 
 
 def scan(data: bytes, *, max_depth: int, max_values: int) -> None:
-    """Count depth and values (commas and brackets outside strings) in blocks; strings may hold anything.
+    """Count depth and values of JSON bytes.
 
     Raises:
-        JsonFault: nested deeper than `max_depth`, or more than `max_values` values.
+        JsonFault: nested deeper than `max_depth`, more than `max_values` values, or a control character.
     """
     if data.count(b"[") + data.count(b"{") <= max_depth and data.count(b",") + max_depth < max_values:
         return  # a short text: it cannot be beyond either
-    depth, values, inside, at = 0, 1, 0, 0
-    while at < len(data):
-        end = min(at + _BLOCK, len(data))
-        if data[end - 1] == 0x5C:  # an escape is not cut in two
-            end = min(_BACKSLASHES.match(data, end).end() + 1, len(data))  # type: ignore[union-attr]
-        block = data[at:end]
+    found = Scan(max_depth, max_values)
+    for at in range(0, len(data), _BLOCK):
+        found.feed(data[at : at + _BLOCK])
+
+
+class Scan:
+    """Depth and number of values (brackets and commas outside strings) of JSON that comes in blocks, cut anywhere."""
+
+    def __init__(self, max_depth: int, max_values: int) -> None:
+        self.max_depth, self.max_values = max_depth, max_values
+        self._depth, self._values, self._inside, self._escape, self._at = 0, 1, 0, b"", 0
+
+    def feed(self, block: bytes) -> None:
+        """The next block.
+
+        Raises:
+            JsonFault: beyond a limit, or a control character, which JSON has only escaped.
+        """
+        self._at += len(block)
+        block = self._escape + block
+        end = len(block.rstrip(b"\\"))
+        self._escape = b"\\" * ((len(block) - end) % 2)  # the half of an escape; whole ones say nothing
+        block = block[:end]
         if b"\\" in block:
             block = block.replace(b"\\\\", b"").replace(b'\\"', b"")
         marks = np.frombuffer(block.translate(None, _KEEP), dtype=np.uint8)
+        if len(marks) == 0:
+            return
+        if int(marks.min()) < 0x20:
+            raise JsonFault(f"a control character before byte {self._at:,}")
         quotes = np.cumsum(marks == 0x22, dtype=np.int32)
-        outside = marks[((quotes + inside) & 1 == 0) & (marks != 0x22)]
-        steps = _STEP[outside]
-        depths = depth + np.cumsum(steps, dtype=np.int32)
-        if len(depths):
-            if int(depths.max()) > max_depth:
-                raise JsonFault(f"nested more than {max_depth} deep")
-            depth = int(depths[-1])
-            values += int(np.count_nonzero(steps >= 0))
-            if values > max_values:
-                raise JsonFault(f"more than {max_values:,} values")
-        inside = (inside + int(quotes[-1]) if len(quotes) else inside) & 1
-        at = end
+        steps = _STEP[marks[((quotes + self._inside) & 1 == 0) & (marks != 0x22)]]
+        self._inside = (self._inside + int(quotes[-1])) & 1
+        if len(steps):
+            depths = self._depth + np.cumsum(steps, dtype=np.int32)
+            if int(depths.max()) > self.max_depth:
+                raise JsonFault(f"nested more than {self.max_depth} deep")
+            self._depth = int(depths[-1])
+            self._values += int(np.count_nonzero(steps >= 0))
+        if self._values > self.max_values:
+            raise JsonFault(f"more than {self.max_values:,} values")
 
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

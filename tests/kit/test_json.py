@@ -80,8 +80,25 @@ def test_the_scan_does_not_depend_on_where_blocks_end(text: str, block: int) -> 
 
 
 def scan_always(data: bytes, depth: int, values: int) -> None:
-    """`scan` past its short cut for short texts, which only an array of many brackets gets past."""
-    scan(data + b' "' + b"[" * 9 + b',"' * 1, max_depth=depth, max_values=values)
+    """`scan` past its short cut for short texts, which only many brackets get past."""
+    scan(data + b' "' + b"[" * 9 + b',"', max_depth=depth, max_values=values)
+
+
+def test_large_files_are_refused_before_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.json"
+    monkeypatch.setattr(module, "LARGE", 100)
+    monkeypatch.setattr(module, "read_regular", None)  # not reached
+    for data, why in (
+        (b"[" + b" " * 200 + b"\0]", "control character"),
+        (b'["' + b"x" * 300_000 + b'\x80"]', "not UTF-8 before byte"),
+        (b"[" * 200, "nested more than 64"),
+        (b"[" + b"1," * 1_100_000 + b"1]", "more than 1,048,576 values"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(OrreryError, match=why):
+            read_json(path)
 
 
 def test_files(tmp_path: Path) -> None:
