@@ -15,7 +15,7 @@ from orrery.model.cache import CacheSpec
 from orrery.model.config import DecoderConfig, QueryTemperature
 from orrery.model.context import Context
 from orrery.model.norm import make_qk_norm
-from orrery.model.positions import Rope, RotaryEmbedding, apply_rope
+from orrery.model.positions import Rope, RotaryEmbedding
 from orrery.model.probe import Probe
 
 
@@ -66,7 +66,7 @@ class Attention(nn.Module):
         rotary = self.rotary
         if rotary is not None:
             cos, sin = ctx.once(self.rotary_key, lambda: rotary.tables(ctx))
-            q, k = (apply_rope(t, cos, sin, rotary.cfg.interleaved) for t in (q, k))
+            q, k = rotary.turn(q, cos, sin), rotary.turn(k, cos, sin)
         if self.temperature is not None:
             q = q * query_temperature(self.temperature, ctx.positions).to(q.dtype)
         z = self.z(ctx.attend(self, q, k, v))  # (T, H, D)

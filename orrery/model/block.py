@@ -37,7 +37,8 @@ class Block(nn.Module):
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         """The stream x with what a sublayer found."""
-        y = self.dropout(y)
+        if self.training:
+            y = self.dropout(y)
         return x + (y if self.residual_scale == 1.0 else y * self.residual_scale)
 
 

@@ -9,6 +9,7 @@ from orrery.model.lowbit import QuantEmbedding, QuantLinear
 from orrery.model.lowbit.experts import QuantStack
 from orrery.model.moe import Experts
 from orrery.model.norm import RMSNorm
+from orrery.model.rope import RotaryEmbedding
 
 
 def takes_blocks(model: nn.Module, name: str) -> bool:
@@ -41,10 +42,10 @@ def place(model: nn.Module, name: str, raw: Tensor, kind: str, bias: Tensor | No
     setattr(model.get_submodule(parent), last, new)
 
 
-def use_native_norms(model: nn.Module) -> None:
-    """Let the norms of a model that is for inference only be computed by the kernel that multiplies its blocks."""
+def use_native_kernels(model: nn.Module) -> None:
+    """Let the norms and rotations of a model that is for inference only be computed by the kernel that multiplies its blocks."""
     for module in model.modules():
-        if isinstance(module, RMSNorm):
+        if isinstance(module, RMSNorm | RotaryEmbedding):
             module.native = True
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from orrery.kit.config import config
 from orrery.kit.errors import OrreryError
+from orrery.model.lowbit import ops
 from orrery.model.rope_scaling import Dynamic, LongRope, Scaling, plain_frequencies
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class RotaryEmbedding(nn.Module):
     def __init__(self, cfg: Rope, head_dim: int) -> None:
         super().__init__()
         self.cfg, self.head_dim, self.factor = cfg, head_dim, cfg.attention_factor
+        self.native = False  # by our compiled kernel: set in models that are for inference only
         self.by_length = isinstance(cfg.scaling, Dynamic | LongRope)
         fixed = cfg.frequencies(head_dim)  # complains here, not in the first forward
         self.fixed = [] if self.by_length else fixed.tolist()
@@ -104,6 +106,12 @@ class RotaryEmbedding(nn.Module):
         """
         scaling = self.cfg.scaling
         return scaling.original_max_positions if isinstance(scaling, LongRope) else None
+
+    def turn(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """(T, H, D) queries or keys, turned by the tables of `tables`."""
+        if self.native and not self.cfg.interleaved:
+            return ops.rope(x, cos, sin)
+        return apply_rope(x, cos, sin, self.cfg.interleaved)
 
     def extra_repr(self) -> str:
         return f"{self.cfg}, head_dim={self.head_dim}"

@@ -26,7 +26,7 @@ from orrery.model.gguf.tensors import Contents, contents_of, numbers_of, plain, 
 from orrery.model.lowbit import set_activation_bits
 from orrery.model.names import Source, sources
 from orrery.model.quant import READABLE
-from orrery.model.quantised import not_finite_blocks, place, takes_blocks, use_native_norms
+from orrery.model.quantised import not_finite_blocks, place, takes_blocks, use_native_kernels
 from orrery.model.shell import shell
 from orrery.model.weights import not_finite
 
@@ -138,7 +138,7 @@ def model_of(file: GgufFile, *, quantised: bool = True, strict: bool = False) ->
     model.not_finite = bad  # type: ignore[bad-argument-type]
     if blocks:
         set_activation_bits(model, 16)
-        use_native_norms(model)
+        use_native_kernels(model)
     model.family = family.model_type  # type: ignore[bad-argument-type]
     return model
 
