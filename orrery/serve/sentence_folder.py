@@ -24,6 +24,7 @@ from torch import Tensor
 
 from orrery.kit.errors import OrreryError, suggest
 from orrery.kit.json import read_json
+from orrery.kit.safetensors import check_safetensors
 from orrery.kit.untrusted import inside, plain_name
 
 MODULES, PROMPTS, SETTINGS, CONFIG = (
@@ -175,6 +176,7 @@ def _projection(place: Path) -> Projection:
             f"'{place / CONFIG}' asks for a projection we do not know (activation '{activation}')"
         )
     try:
+        check_safetensors(path)
         tensors = load_file(path)
         return Projection(tensors["linear.weight"], tensors.get("linear.bias"), activation)
     except (OSError, SafetensorError, KeyError) as error:

@@ -73,5 +73,5 @@ def find(name: str) -> Callable[..., Any]:
         OrreryError: there is none.
     """
     if name not in TESTS:
-        raise OrreryError(f"the chat template uses the test '{name}', which chat templates do not have")
+        raise OrreryError(f"the chat template uses the test {name[:60]!r}, which chat templates do not have")
     return TESTS[name]
