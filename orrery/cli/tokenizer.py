@@ -11,7 +11,7 @@ from orrery.cli.common import OVERRIDES, print_json
 
 app = typer.Typer(no_args_is_help=True, help="Train a tokenizer, report on it, or see how it cuts a text.")
 
-TOKENIZER = "A tokenizer.json, a folder that holds one (any model folder), or a run folder."
+TOKENIZER = "A tokenizer.json, a folder that holds one (any model folder), a run folder, a .gguf file, or gemma-3-270m."
 
 
 @app.command()

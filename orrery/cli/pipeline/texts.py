@@ -12,16 +12,17 @@ from orrery.text.tokenizer import Tokenizer
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer in a file, a folder, or a run folder.
+    """The tokenizer in a file, a folder, a run folder, or a model known by name.
 
     Raises:
         OrreryError: nothing there, or no tokenizer in it.
     """
     from orrery.cli.pipeline.runner import RUN, stage_folder
+    from orrery.serve.find import find_model
 
     if (path / RUN).is_file():
         return Tokenizer.load(stage_folder(path, "tokenizer"))
-    return Tokenizer.load(path)
+    return Tokenizer.load(path if path.exists() else find_model(path))
 
 
 def labelled_texts(paths: list[Path] | None, by: str, *, most_bytes: int = 5_000_000) -> dict[str, list[str]]:
