@@ -274,5 +274,7 @@ def find(name: str) -> Callable[..., Any]:
         OrreryError: there is none.
     """
     if name not in FILTERS:
-        raise OrreryError(f"the chat template uses the filter {name[:60]!r}, which chat templates do not have")
+        raise OrreryError(
+            f"the chat template uses the filter {name[:60]!r}, which chat templates do not have"
+        )
     return FILTERS[name]
