@@ -162,7 +162,7 @@ def open_model(
             f"the weights in '{folder}' are not finite: {_some(list(bad))} hold NaN or an infinity; get them again"
         )
     model.not_finite = bad  # type: ignore[bad-argument-type]
-    model.load_state_dict(state | _shared(model, state), strict=not held, assign=True)
+    model.load_state_dict(state | _shared(model, state), strict=True, assign=True)
     model.family = family.model_type if family else None  # type: ignore[bad-argument-type]
     return model
 

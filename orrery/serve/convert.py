@@ -2,7 +2,7 @@
 
 convert("runs/quickstart", "model.gguf", kind="q4_k_m")
 convert("model.gguf", "folder", kind="bf16")
-check("model.gguf", source="runs/quickstart", kind="q4_k_m")       # what was written says what was meant
+check("model.gguf", opened=open_plain("runs/quickstart"), kind="q4_k_m")    # what was written says what was meant
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def convert(source: str | Path, target: str | Path, *, kind: str, progress: Prog
     """Write the model `source` in another format; `target` ending in .gguf is a file, anything else a folder.
 
     Raises:
-        OrreryError: an unknown kind, a model the format has no words for, a target that is there already.
+        OrreryError: an unknown kind, a model the format has no words for, a chat template that cannot be used, a target
+            that is there already.
     """
     target = Path(target)
     known = MIXTURES if target.suffix == ".gguf" else DTYPES
@@ -79,6 +80,8 @@ def convert(source: str | Path, target: str | Path, *, kind: str, progress: Prog
     if target.exists():
         raise OrreryError(f"'{target}' is there already; remove it or name another target")
     opened = open_plain(source)
+    if opened.chat_fault is not None:  # a copy without its chat format would be another model
+        raise opened.chat_fault
     if target.suffix == ".gguf":
         write_model(
             target,
@@ -95,7 +98,7 @@ def convert(source: str | Path, target: str | Path, *, kind: str, progress: Prog
 
 def vocabulary_of(opened: Opened) -> dict[str, Any]:
     """The keys of the vocabulary, filled up to the rows of the embedding, with the chat template."""
-    template = None if opened.chat is None else opened.chat.template
+    template = None if opened.chat is None else opened.chat.templates
     return metadata_of_tokenizer(opened.tokenizer, chat_template=template, rows=opened.model.cfg.vocab_size)
 
 
@@ -114,8 +117,8 @@ def check(target: str | Path, *, opened: Opened, kind: str) -> Checked:
             raise OrreryError(
                 f"'{target}' gives other ids for {text!r}: {theirs[:12]} instead of {ours[:12]}"
             )
-    template = None if opened.chat is None else opened.chat.template
-    written = None if again.chat is None else again.chat.template
+    template = None if opened.chat is None else opened.chat.templates
+    written = None if again.chat is None else again.chat.templates
     if template != written:
         raise OrreryError(f"'{target}' has another chat template than the model it was made from")
     ids = torch.tensor(probe_ids(opened))

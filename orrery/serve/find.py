@@ -86,14 +86,29 @@ def _in_hub_cache(name: str) -> Path | None:
     return folder
 
 
-def _newest_of_run(run: Path) -> Path:
+def run_stages(run: Path) -> list[tuple[str, Path]]:
+    """(kind, folder) of the stages of a run, in the order in which they ran.
+
+    Raises:
+        OrreryError: the run's own list is missing or damaged, or names a folder outside the run.
+    """
     try:
         stages = json.loads((run / RUN).read_text(encoding="utf-8"))["stages"]
-        models = [run / stage["folder"] for stage in stages if stage["kind"] == "model"]
+        found = [(str(stage["kind"]), run / stage["folder"]) for stage in stages]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise OrreryError(
-            f"'{run / RUN}' is damaged; run the recipe again, finished stages are kept"
+            f"'{run / RUN}' is missing or damaged; run the recipe again, finished stages are kept"
         ) from None
+    for _, folder in found:
+        if not folder.is_relative_to(run) or ".." in folder.relative_to(run).parts:
+            raise OrreryError(
+                f"'{run / RUN}' names '{folder}', which lies outside the run; run the recipe again"
+            )
+    return found
+
+
+def _newest_of_run(run: Path) -> Path:
+    models = [folder for kind, folder in run_stages(run) if kind == "model"]
     finished = [folder for folder in models if (folder / RECEIPT).is_file()]
     if not finished:
         raise OrreryError(

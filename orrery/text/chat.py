@@ -91,6 +91,11 @@ class ChatFormat:
         return self._template.tokenizer
 
     @property
+    def templates(self) -> dict[str, str]:
+        """All Jinja sources by name; "default" is the one that `template` gives."""
+        return dict(self._template.named)
+
+    @property
     def template(self) -> str:
         """The Jinja source."""
         return self._template.named["default"]

@@ -8,6 +8,7 @@ The kinds are those of `gguf_vocab.py`. What the format cannot say exactly is re
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,12 @@ _RAW = PRE_TOKENIZERS["gemma4"].patterns[0]
 
 
 def metadata_of_tokenizer(
-    tokenizer: Tokenizer, *, chat_template: str | None = None, rows: int | None = None
+    tokenizer: Tokenizer, *, chat_template: str | Mapping[str, str] | None = None, rows: int | None = None
 ) -> Metadata:
     """The keys that describe a tokenizer.
 
     Args:
-        chat_template: Jinja source; None takes the one in the tokenizer's settings, if there is one.
+        chat_template: Jinja source, or several by name; None takes the one in the tokenizer's settings, if there is one.
         rows: of the model's embedding. Where it has more than there are tokens, fillers named `[PAD7]` are added.
 
     Raises:
@@ -106,10 +107,12 @@ def _roles(tokenizer: Tokenizer) -> Metadata:
     return ids
 
 
-def _templates(tokenizer: Tokenizer, given: str | None) -> Metadata:
+def _templates(tokenizer: Tokenizer, given: str | Mapping[str, str] | None) -> Metadata:
     held = given if given is not None else tokenizer.settings.get("chat_template")
     if isinstance(held, str):
         return {TEMPLATE: held}
+    if isinstance(held, Mapping):
+        held = [{"name": name, "template": text} for name, text in held.items()]
     named = {str(entry["name"]): entry["template"] for entry in held or []}
     return {TEMPLATE if name == "default" else f"{TEMPLATE}.{name}": text for name, text in named.items()}
 

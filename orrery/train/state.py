@@ -118,7 +118,20 @@ class TrainState:
         }
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Become what `tensors` and `plain` described."""
+        """Become what `tensors` and `plain` described.
+
+        Raises:
+            OrreryError: the state is not one that this run wrote.
+        """
+        try:
+            self._load(checkpoint)
+        except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
+            raise OrreryError(
+                f"the state in '{checkpoint.path}' is not one of this run ({type(error).__name__}: {error}); "
+                "remove that checkpoint, the one before it will be used"
+            ) from None
+
+    def _load(self, checkpoint: Checkpoint) -> None:
         state = checkpoint.state
         load_model_tensors(self.model, checkpoint.tensors["model"])
         self.optimizer.load_state_tensors(checkpoint.tensors.get("optimizer", {}), state["optimizer"])

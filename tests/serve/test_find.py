@@ -121,3 +121,12 @@ def test_a_run_that_has_no_finished_model(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps({"stages": [{"kind": "model", "folder": "train"}]}))
     with pytest.raises(OrreryError, match="has no finished model yet"):
         find_model(tmp_path)
+
+
+def test_a_run_that_names_a_folder_outside_itself_is_refused(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for folder in ("../elsewhere", "/elsewhere", "a/../../elsewhere"):
+        (run / "run.json").write_text(json.dumps({"stages": [{"kind": "model", "folder": folder}]}))
+        with pytest.raises(OrreryError, match="lies outside the run"):
+            find_model(run)

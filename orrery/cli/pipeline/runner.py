@@ -24,6 +24,7 @@ from orrery.kit.config import digest, override, read_yaml, resolve, to_dict
 from orrery.kit.errors import OrreryError, suggest
 from orrery.kit.files import atomic_write, sweep
 from orrery.kit.log import console
+from orrery.serve.find import run_stages
 
 RUN = "run.json"
 
@@ -119,13 +120,9 @@ def find_input(run: Run, stage: Stage, role: str, name: str) -> Path:
 
 def stage_folder(out: Path, kind: str) -> Path:
     """The newest artifact of a kind ('tokenizer', 'data', 'model', ...) in a run folder."""
-    try:
-        entries = json.loads((out / RUN).read_text(encoding="utf-8"))["stages"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise OrreryError(f"'{out}' is not a run folder: it has no readable {RUN}") from None
-    for entry in reversed(entries):
-        if entry["kind"] == kind and (out / entry["folder"] / RECEIPT).is_file():
-            return out / entry["folder"]
+    for name, folder in reversed(run_stages(out)):
+        if name == kind and (folder / RECEIPT).is_file():
+            return folder
     raise OrreryError(f"the run '{out}' holds no finished {kind} yet; run it to the end first")
 
 

@@ -128,7 +128,7 @@ def model_of(file: GgufFile, *, quantised: bool = True, strict: bool = False) ->
             kind = file.tensors[source.theirs[0]].type
             place(model, name, raw, kind, state.pop(f"{name.removesuffix('weight')}bias", None))
         _forget(file, source)
-    model.load_state_dict(state, strict=False, assign=True)
+    model.load_state_dict(state, strict=True, assign=True)
     bad = (*not_finite(state), *not_finite_blocks(model))
     if strict and bad:
         some = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")

@@ -18,7 +18,7 @@ from orrery.model.gguf.architecture import (
     turned,
 )
 from orrery.model.gguf.encoders import BERT
-from orrery.model.gguf.more_tables import MORE
+from orrery.model.gguf.own_layouts import MORE
 from orrery.model.gguf.scaling import FACTORS, factors_of, read_factors, read_scaling, write_scaling
 from orrery.model.gguf.tensors import Contents
 from orrery.model.names import Names
