@@ -32,17 +32,19 @@ begin = time.perf_counter()
 lm = orrery.load(path)
 loaded = time.perf_counter() - begin
 from orrery.model.cache import Cached, KVCache
+from orrery.model.replay import Replay
 ids = torch.arange(1000, 1000 + prompt)
 with torch.inference_mode():
     seconds = []
     for _ in range(3):
         cache = KVCache(lm.model, rows=1, capacity=prompt + new)
         start = time.perf_counter()
-        token = lm.model.head(lm.model(ids, Cached(cache, [(0, 0, prompt)]))[-1:]).argmax(-1)
+        token = int(lm.model.head(lm.model(ids, Cached(cache, [(0, 0, prompt)]))[-1:]).argmax())
         seconds.append(time.perf_counter() - start)
     start = time.perf_counter()
+    step = Replay(lm.model, cache, rows=[0])
     for place in range(prompt, prompt + new):
-        token = lm.model.head(lm.model(token, Cached(cache, [(0, place, 1)]))).argmax(-1)
+        token = int(step([token]).argmax())
     decode = new / (time.perf_counter() - start)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 print(json.dumps([loaded, prompt / min(seconds), decode, peak]))

@@ -41,6 +41,7 @@ class Attention(nn.Module):
         self.temperature = cfg.query_temperature
         self.sinks: Tensor | None = nn.Parameter(torch.zeros(h)) if cfg.sinks else None
         self.pattern, self.z = Probe(), Probe()
+        self.native = False  # by our compiled kernel: set in models that are for inference only
         position = cfg.layer_position(index)
         self.rotary = RotaryEmbedding(position, size) if isinstance(position, Rope) else None
         self.rotary_key = ("rotary", cfg.is_local(index))  # layers of one kind share the tables of a pass

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from orrery.kit.errors import OrreryError
 from orrery.model.context import Context, Site, Step, attention_mask
+from orrery.model.lowbit import attention as lowbit
 from orrery.model.memory import Memory
-from orrery.model.scaled_dot_product import fast_attention
+from orrery.model.scaled_dot_product import fast_attention, kernel_serves
 
 if TYPE_CHECKING:
     from orrery.model.decoder import Decoder
@@ -84,6 +85,7 @@ class KVCache:
             keys = torch.empty(*shape, spec.key_dim, dtype=model.dtype, device=model.device)
             self.keys[spec.layer] = keys
             self.values[spec.layer] = keys if spec.shared else keys.new_empty(*shape, spec.value_dim)
+        self.tables = torch.arange(rows, dtype=torch.int32)[:, None]  # each row as one page, for the kernel
 
     def serves(self, start: int, end: int) -> bool:
         """Whether a sequence of `start` cached tokens can grow to `end`, or must be read again from its first token."""
@@ -179,11 +181,25 @@ class Cached(Context):
         self.runs = [_run([row for row, _, _ in same], *place) for place, same in places]
         self.sizes = [run.count * run.length for run in self.runs]
         self.positions = torch.cat([torch.arange(s, s + n) for _, s, n in work]).to(cache.device)
+        rows, counts = torch.tensor([[row, n] for row, _, n in work]).unbind(1)
+        self.owners = rows.repeat_interleave(counts).to(torch.int32)
 
     def attend(self, site: Site, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if kernel_serves(site, q):
+            return self._attend_pages(site, q, k, v)
         parts = zip(q.split(self.sizes), k.split(self.sizes), v.split(self.sizes), self.runs, strict=True)
         out = [self._attend_run(site, *part) for part in parts]
         return out[0] if len(out) == 1 else torch.cat(out)
+
+    def _attend_pages(self, site: Site, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """All pieces in one call: a row of the cache is a page."""
+        keys, values = self.cache.keys[site.index], self.cache.values[site.index]
+        own = None if values is keys else values
+        lowbit.write_pages(k, v, keys, own, self.cache.tables, self.owners, self.positions)
+        return lowbit.paged_attention(
+            q, keys, own, self.cache.tables, self.owners, self.positions,
+            value_dim=v.shape[-1], scale=site.scale, window=site.window, softcap=site.softcap, sinks=site.sinks,
+        )  # fmt: skip
 
     def _attend_run(self, site: Site, q: Tensor, k: Tensor, v: Tensor, run: Run) -> Tensor:
         end = run.start + run.length

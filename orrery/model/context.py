@@ -32,7 +32,7 @@ class Site(Protocol):
 
     scale and softcap are of the scores; sinks (H,) are logits that take part in the softmax and carry no value;
     bias(q_pos (Q,), k_pos (S,)) -> (H, Q, S) is added to the scores; dropout is the probability now (0 in eval);
-    pattern is the probe that sees the probabilities under `Explicit`.
+    pattern is the probe that sees the probabilities under `Explicit`; native asks for our compiled kernel.
     """
 
     index: int
@@ -41,6 +41,7 @@ class Site(Protocol):
     softcap: float | None
     sinks: Tensor | None
     pattern: Probe
+    native: bool
 
     @property
     def bias(self) -> nn.Module | None: ...
@@ -56,6 +57,7 @@ class Context(ABC):
         positions: (T,) int64, each token's place in its own sequence.
         lengths: new tokens of each sequence in this pass; they sum to T.
         max_length: the longest sequence, cached tokens included.
+        spans: how long each sequence is as far as known, where the pass reads a part of a prompt; None: up to its last token here.
         recorded: what layers reported in this pass (auxiliary losses, loads), by name. Read it before backward:
             activation checkpointing reports again while it recomputes.
         choices: experts dictated to a mixture-of-experts layer instead of its router's pick, (T, k) ids by layer
@@ -63,14 +65,17 @@ class Context(ABC):
         causal: whether a token sees none after it.
         memory: what cross-attention reads; None without an encoder.
         readers: for each sequence of the pass, the sequence of the memory that it reads.
+        adapters: (T,) which of the model's adapters each token goes through, -1 for none (see `lora`); None: the model's default.
     """
 
     positions: Tensor
     lengths: tuple[int, ...]
     max_length: int
+    spans: tuple[int, ...] | None = None
     causal: bool = True
     memory: Memory | None = None
     readers: Sequence[int] = ()
+    adapters: Tensor | None = None
 
     def __init__(self) -> None:
         self.recorded: dict[str, list[tuple[nn.Module, Tensor]]] = {}

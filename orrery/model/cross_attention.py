@@ -37,6 +37,7 @@ class CrossAttention(nn.Module):
         self.v_proj = nn.Linear(d, k * size, bias=cfg.attention_bias)
         self.o_proj = nn.Linear(h * size, d, bias=cfg.output_bias)
         self.pattern, self.z = Probe(), Probe()
+        self.native = False  # by our compiled kernel: set in models that are for inference only
 
     @property
     def dropout(self) -> float:

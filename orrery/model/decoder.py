@@ -17,6 +17,7 @@ from orrery.model.cache import CacheSpec
 from orrery.model.config import DecoderConfig
 from orrery.model.context import Context
 from orrery.model.describe import Component, describe
+from orrery.model.lowbit import ops
 from orrery.model.mtp import MTP
 from orrery.model.norm import make_norm
 from orrery.model.positions import (
@@ -43,6 +44,7 @@ class Decoder(nn.Module):
     def __init__(self, cfg: DecoderConfig, *, seed: int = 0) -> None:
         super().__init__()
         self.cfg = cfg
+        self.native = False  # by our compiled kernel: set in models that are for inference only
         self.surgery: list[dict[str, Any]] = []
         self.embed = nn.Embedding(cfg.vocab_size, cfg.d_model)
         self.position_embed = make_position_embedding(cfg.position, cfg.d_model)
@@ -86,15 +88,18 @@ class Decoder(nn.Module):
     def embed_tokens(self, tokens: Tensor) -> Tensor:
         """(T,) -> (T, d), scaled, without positions."""
         x = self.embed(tokens)
-        return x if self.cfg.embedding_scale is None else x * self.cfg.embedding_scale
+        if self.cfg.embedding_scale is None:
+            return x
+        return ops.scaled(x, self.cfg.embedding_scale) if self.native else x * self.cfg.embedding_scale
 
     def head(self, hidden: Tensor) -> Tensor:
         """(T, d) -> (T, V) logits, scaled and soft-capped as the config says."""
         logits = self.lm_head(hidden) if self.lm_head is not None else tied_head(self.embed, hidden)
-        if self.cfg.logit_scale is not None:
-            logits = logits * self.cfg.logit_scale
-        if self.cfg.logit_softcap is not None:
-            logits = self.cfg.logit_softcap * torch.tanh(logits / self.cfg.logit_softcap)
+        scale, cap = self.cfg.logit_scale, self.cfg.logit_softcap
+        if scale is not None:
+            logits = ops.scaled(logits, scale) if self.native else logits * scale
+        if cap is not None:
+            logits = ops.soft_capped(logits, cap) if self.native else cap * torch.tanh(logits / cap)
         return logits
 
     @property

@@ -86,6 +86,7 @@ class MLA(nn.Module):
         self.o_proj = nn.Linear(self.n_heads * mla.v_head_dim, d, bias=cfg.output_bias)
         self.sinks: Tensor | None = nn.Parameter(torch.zeros(self.n_heads)) if cfg.sinks else None
         self.pattern, self.z = Probe(), Probe()
+        self.native = False  # by our compiled kernel: set in models that are for inference only
         self.rotary = RotaryEmbedding(position, mla.qk_rope_head_dim) if isinstance(position, Rope) else None
         self.rotary_key = ("mla-rotary", cfg.is_local(index))
 

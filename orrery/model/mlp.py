@@ -5,23 +5,15 @@ Plain: down(act(up(x))). Gated (GLU, Shazeer 2020, arXiv:2002.05202): down(act(g
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orrery.kit.config import config
+from orrery.model.lowbit import ops
+from orrery.model.lowbit.ops import ACTIVATIONS
 
 Activation = Literal["relu", "relu2", "gelu", "gelu_tanh", "silu"]
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "relu2": lambda x: F.relu(x).square(),  # So et al. 2021, arXiv:2109.08668
-    "gelu": F.gelu,  # x * Phi(x) by erf; Hendrycks & Gimpel 2016, arXiv:1606.08415
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "silu": F.silu,  # x * sigmoid(x), "swish"
-}
 
 
 @config
@@ -43,9 +35,16 @@ class MLP(nn.Module):
         self.up_proj = nn.Linear(d_model, cfg.d_ff, cfg.bias)
         self.down_proj = nn.Linear(cfg.d_ff, d_model, cfg.bias)
         self.activation = ACTIVATIONS[cfg.activation]
+        self.native = False  # by our compiled kernel: set in models that are for inference only
 
     def forward(self, x: Tensor, ctx: Any = None) -> Tensor:
         """(T, d) -> (T, d). The context is not looked at: the signature is that of every feed-forward part."""
         if self.gate_proj is None:
-            return self.down_proj(self.activation(self.up_proj(x)))
-        return self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
+            return self.down_proj(self.activate(self.up_proj(x)))
+        return self.down_proj(self.activate(self.gate_proj(x), self.up_proj(x)))
+
+    def activate(self, gate: Tensor, up: Tensor | None = None) -> Tensor:
+        """act(gate) * up, or act(gate) alone."""
+        if self.native:
+            return ops.gated(self.cfg.activation, gate, up)
+        return self.activation(gate) if up is None else self.activation(gate) * up

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from orrery.kit.errors import OrreryError
 from orrery.model.context import Context, Site, Step, attention_mask
+from orrery.model.lowbit.attention import paged_attention
 from orrery.model.memory import Memory
-from orrery.model.scaled_dot_product import fast_attention
+from orrery.model.scaled_dot_product import fast_attention, kernel_serves
 
 
 class Whole(Context):
@@ -84,6 +85,21 @@ class Packed(Whole):
     Raises:
         OrreryError: a length below 1, or none.
     """
+
+    def attend(self, site: Site, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if not self.causal or not kernel_serves(site, q):
+            return super().attend(site, q, k, v)
+        owners, starts = self.once("owners", self._owners)
+        return paged_attention(
+            q, k.contiguous(), v.contiguous(), starts, owners, self.positions,
+            value_dim=v.shape[-1], scale=site.scale, window=site.window, softcap=site.softcap, sinks=site.sinks,
+        )  # fmt: skip
+
+    def _owners(self) -> tuple[Tensor, Tensor]:
+        """(T,) each token's sequence and (B, 1) where the sequences start, int32."""
+        lengths = torch.tensor(self.lengths)
+        starts = lengths.cumsum(0) - lengths
+        return torch.arange(len(lengths)).repeat_interleave(lengths).int(), starts.int()[:, None]
 
     def _attend_run(self, site: Site, q: Tensor, k: Tensor, v: Tensor, run: tuple[int, int]) -> Tensor:
         q, k, v = (x.unflatten(0, run).transpose(1, 2) for x in (q, k, v))  # (B, H or K, L, D), views

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from orrery.model.lowbit import QuantEmbedding, QuantLinear
 from orrery.model.lowbit.experts import QuantStack
 from orrery.model.moe import Experts
-from orrery.model.norm import RMSNorm
-from orrery.model.rope import RotaryEmbedding
 
 
 def takes_blocks(model: nn.Module, name: str) -> bool:
@@ -43,10 +41,11 @@ def place(model: nn.Module, name: str, raw: Tensor, kind: str, bias: Tensor | No
 
 
 def use_native_kernels(model: nn.Module) -> None:
-    """Let the norms and rotations of a model that is for inference only be computed by the kernel that multiplies its blocks."""
+    """Let all that a model for inference does between its products be computed by the kernel that multiplies its blocks: norms,
+    rotations, attention, activations, sums. What the kernel has no operation for stays torch's."""
     for module in model.modules():
-        if isinstance(module, RMSNorm | RotaryEmbedding):
-            module.native = True
+        if hasattr(module, "native"):
+            module.native = True  # type: ignore[bad-argument-type]
 
 
 def not_finite_blocks(model: nn.Module) -> tuple[str, ...]:

@@ -77,6 +77,7 @@ class RotaryEmbedding(nn.Module):
         self.by_length = isinstance(cfg.scaling, Dynamic | LongRope)
         fixed = cfg.frequencies(head_dim)  # complains here, not in the first forward
         self.fixed = [] if self.by_length else fixed.tolist()
+        self._frequencies: dict[torch.device, Tensor] = {}
 
     def forward(self, positions: Tensor, length: int) -> tuple[Tensor, Tensor]:
         """(T,) positions -> cos, sin, each (T, R/2) float32, the attention factor folded in.
@@ -86,15 +87,25 @@ class RotaryEmbedding(nn.Module):
         if self.by_length:
             frequencies = self.cfg.frequencies(self.head_dim, length, positions.device)
         else:
+            if self.native:
+                return ops.rotary(positions, self._table(positions.device), self.factor)
             frequencies = torch.tensor(self.fixed, dtype=torch.float32, device=positions.device)
         angles = positions[:, None].float() * frequencies
         return angles.cos() * self.factor, angles.sin() * self.factor
+
+    def _table(self, device: torch.device) -> Tensor:
+        """`fixed`, made once for each device: a recorded pass must not make it again."""
+        if device not in self._frequencies:
+            self._frequencies[device] = torch.tensor(self.fixed, dtype=torch.float32, device=device)
+        return self._frequencies[device]
 
     def tables(self, ctx: Context) -> tuple[Tensor, Tensor]:
         """cos, sin of the tokens of a pass, each (T, R/2) float32; every sequence by its own length."""
         if not self.by_length:
             return self(ctx.positions, ctx.max_length)
-        parts = [self(places, int(places[-1]) + 1) for places in ctx.positions.split(ctx.lengths)]
+        pieces = ctx.positions.split(ctx.lengths)
+        spans = [int(places[-1]) + 1 for places in pieces] if ctx.spans is None else ctx.spans
+        parts = [self(places, span) for places, span in zip(pieces, spans, strict=True)]
         cos, sin = zip(*parts, strict=True)
         return torch.cat(cos), torch.cat(sin)
 

@@ -11,6 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from orrery.model.context import Site
+from orrery.model.lowbit import ops
+
+
+def kernel_serves(site: Site, q: Tensor) -> bool:
+    """Whether our compiled kernel (`model.lowbit.attention`) computes what `site` asks for: asked to, float32, no gradient, no
+    bias or dropout."""
+    return site.native and site.bias is None and site.dropout == 0 and ops.plain(q)
 
 
 def fast_attention(

@@ -77,9 +77,7 @@ def open_gguf(
         model = model_of(file, quantised=not plain)
         file.release()
         give_back_freed_memory()
-        vocabulary = gguf_vocab(
-            file.metadata
-        )  # after the model, whose loading needs the most memory for a moment
+        vocabulary = gguf_vocab(file.metadata)
     del file
     give_back_freed_memory()
     if not isinstance(model, Decoder):

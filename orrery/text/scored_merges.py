@@ -23,7 +23,11 @@ _NONE = np.iinfo(np.int32).max
 _BASE = 0x9E3779B97F4A7C15 | 1
 
 
-def merges_of_scores(pieces: Sequence[str], scores: np.ndarray, where: str) -> list[tuple[str, str]]:
+class DerivedMerges(list[tuple[str, str]]):
+    """Merges that follow from a vocabulary: all their parts and what they make are in it, which need not be checked again."""
+
+
+def merges_of_scores(pieces: Sequence[str], scores: np.ndarray, where: str) -> DerivedMerges:
     """Pairs in the order in which they are to be merged.
 
     Args:
@@ -49,11 +53,11 @@ def merges_of_scores(pieces: Sequence[str], scores: np.ndarray, where: str) -> l
         rows = np.flatnonzero(lengths == length)
         cut[rows] = _last_cuts(table, ends[rows] - length, int(length))
     made = order[cut[order] > 0]
-    own = dict(
-        zip(pieces, pieces, strict=True)
-    )  # the pieces' own strings: half a million copies would stay in memory
-    parts = ((pieces[i], at) for i, at in zip(made.tolist(), cut[made].tolist(), strict=True))
-    return [(own[piece[:at]], own[piece[at:]]) for piece, at in parts]
+    middle = ends[made] - lengths[made] + cut[made]
+    # The pieces' own strings: half a million copies would stay in memory.
+    left = order[table.rank(ends[made] - lengths[made], middle)].tolist()
+    right = order[table.rank(middle, ends[made])].tolist()
+    return DerivedMerges(zip(map(pieces.__getitem__, left), map(pieces.__getitem__, right), strict=True))
 
 
 def _last_cuts(table: _Stretches, starts: np.ndarray, length: int) -> np.ndarray:
@@ -92,12 +96,14 @@ class _Stretches:
     """The rank of the piece that a stretch of the joined pieces spells, if one does."""
 
     def __init__(self, pieces: Sequence[str], starts: np.ndarray, ends: np.ndarray, rank: np.ndarray) -> None:
-        codes = np.frombuffer("".join(pieces).encode("utf-32-le"), np.uint32).astype(np.uint64)
-        mixed = (codes + np.uint64(1)) * np.uint64(_BASE)
+        mixed = np.frombuffer("".join(pieces).encode("utf-32-le"), np.uint32).astype(np.uint64)
+        mixed += np.uint64(1)
+        mixed *= np.uint64(_BASE)
         mixed ^= mixed >> np.uint64(29)
-        powers = np.cumprod(np.full(len(codes) + 1, _BASE, np.uint64))
-        self._sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed * powers[:-1])])
-        self._shift = np.cumprod(np.full(len(codes) + 1, pow(_BASE, -1, 1 << 64), np.uint64))
+        mixed *= _powers(_BASE, len(mixed) + 1)[:-1]
+        self._sums = np.zeros(len(mixed) + 1, np.uint64)
+        np.cumsum(mixed, out=self._sums[1:])
+        self._shift = _powers(pow(_BASE, -1, 1 << 64), len(mixed) + 1)
         self._bits = np.uint64(64 - max(1, (2 * len(pieces)).bit_length() + 1))
         hashes = self._hash(starts, ends)
         size = 1 << (64 - int(self._bits))
@@ -129,3 +135,9 @@ class _Stretches:
 
     def _slots(self, hashes: np.ndarray) -> np.ndarray:
         return ((hashes * np.uint64(0xD6E8FEB86659FD93)) >> self._bits).astype(np.int64)
+
+
+def _powers(base: int, count: int) -> np.ndarray:
+    """base, base^2, ..., as uint64."""
+    powers = np.full(count, base, np.uint64)
+    return np.cumprod(powers, out=powers)

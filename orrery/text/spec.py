@@ -14,6 +14,7 @@ from typing import Any, cast
 from orrery.kit import json as json_file
 from orrery.kit.errors import OrreryError
 from orrery.kit.untrusted import inside
+from orrery.text.scored_merges import DerivedMerges
 from orrery.text.stages import check_stages
 
 Spec = dict[str, Any]
@@ -140,19 +141,20 @@ def _number(value: Any) -> bool:
 
 def _check_ids(vocabulary: dict[str, int], where: str) -> None:
     ids = list(vocabulary.values())
-    bad = [i for i in ids if type(i) is not int or i < 0]
-    _need(not bad, where, f"{str(bad[:1])[1:-1][:80]} is not a token id")
+    if not {*map(type, ids)} <= {int} or min(ids, default=0) < 0:
+        bad = [i for i in ids if type(i) is not int or i < 0]
+        _need(not bad, where, f"{str(bad[:1])[1:-1][:80]} is not a token id")
     if len(set(ids)) != len(ids):
         seen: dict[int, str] = {}
         for token, i in vocabulary.items():
             _need(i not in seen, where, f"tokens {seen.get(i)!r} and {token!r} share the id {i}")
             seen[i] = token
-    limit = 2 * len(ids) + 65536  # ids far beyond the vocabulary would make every table that large
-    _need(
-        max(ids, default=0) < limit,
-        where,
-        f"id {max(ids, default=0)} leaves a gap over the limit in {len(ids)} tokens",
-    )
+    _check_range(max(ids, default=0), len(ids), where)
+
+
+def _check_range(largest: int, count: int, where: str) -> None:
+    """Ids far beyond the vocabulary would make every table that large."""
+    _need(largest < 2 * count + 65536, where, f"id {largest} leaves a gap over the limit in {count} tokens")
 
 
 def added_token(name: str, id: int, *, special: bool = True) -> Spec:
@@ -164,8 +166,10 @@ def added_token(name: str, id: int, *, special: bool = True) -> Spec:
 def token_ids(spec: Spec) -> dict[str, int]:
     """Every token of the model's vocabulary and every added one with its id, in id order."""
     vocab = spec["model"]["vocab"]
-    ids = {piece: i for i, (piece, _) in enumerate(vocab)} if isinstance(vocab, list) else dict(vocab)
-    ids |= {token["content"]: token["id"] for token in spec.get("added_tokens") or []}
+    ids = {piece: i for i, (piece, _) in enumerate(vocab)} if isinstance(vocab, list) else vocab
+    added = {token["content"]: token["id"] for token in spec.get("added_tokens") or []}
+    if not added.items() <= ids.items():
+        ids = ids | added
     order = list(ids.values())
     return ids if order == sorted(order) else dict(sorted(ids.items(), key=lambda entry: entry[1]))
 
@@ -194,6 +198,8 @@ def _are_pairs(pairs: list[Any]) -> bool:
 
 
 def _check_merges(model: Spec, vocabulary: dict[str, int], where: str) -> None:
+    if isinstance(model.get("merges"), DerivedMerges):
+        return
     _need(isinstance(model.get("merges"), list), where, "'model.merges' must be a list")
     pairs = merge_pairs(model, where)
     prefix = model.get("continuing_subword_prefix")
@@ -213,7 +219,9 @@ def _check_added(added: Any, vocabulary: dict[str, int], where: str) -> None:
         where,
         "'added_tokens' must be a list",
     )
-    owner = {i: token for token, i in vocabulary.items()}
+    wanted = {token.get("id") for token in added if type(token.get("id")) is int}
+    owner = {i: token for token, i in vocabulary.items() if i in wanted}
+    known = len(owner)
     for token in added:
         content, i = token.get("content"), token.get("id")
         _need(isinstance(content, str) and content != "", where, f"the added token with id {i} is empty")
@@ -236,7 +244,7 @@ def _check_added(added: Any, vocabulary: dict[str, int], where: str) -> None:
         )
     contents = [token["content"] for token in added]
     _need(len(set(contents)) == len(contents), where, "an added token is given twice")
-    _check_ids({token: i for i, token in owner.items()}, where)
+    _check_range(max(owner, default=0), len(vocabulary) + len(owner) - known, where)
 
 
 def _depth(value: Any) -> int:

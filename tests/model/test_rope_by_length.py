@@ -62,7 +62,7 @@ def test_a_cache_does_not_outlive_the_change_of_angles() -> None:
 def test_generation_reads_again_where_the_angles_change() -> None:
     net, prompt = model("longrope"), ids(7).tolist()
     request = GenerateRequest(ids=tuple(prompt), max_tokens=16, sampling=Sampling(temperature=0.0))
-    got = [token for token, _ in sampled_tokens(net, request, known=VOCAB)]
+    got = [choice.id for choice in sampled_tokens(net, request, known=VOCAB)]
     for _ in range(16):
         prompt.append(int(net.head(net(torch.tensor(prompt), Packed([len(prompt)]))[-1:]).argmax()))
     assert got == prompt[7:]

@@ -81,14 +81,15 @@ class GgufFile:
         flat = np.frombuffer(self._maps[tensor.file], np.uint8, tensor.nbytes, tensor.offset)
         return flat.reshape(*tensor.shape[:-1], -1)
 
-    def forget(self, name: str) -> None:
-        """Let go of the memory that a tensor's bytes take while they are mapped; they are read again when they are asked for."""
+    def forget(self, name: str, first: int | None = None) -> None:
+        """Let go of the memory that a tensor's bytes (or the `first` of them) take while they are mapped; they are read again when
+        they are asked for."""
         tensor = self.tensors[name]
         if self._maps and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
             start = (
                 -(-tensor.offset // mmap.PAGESIZE) * mmap.PAGESIZE
             )  # whole pages; the rest is a neighbour's too
-            if (length := tensor.offset + tensor.nbytes - start) > 0:
+            if (length := tensor.offset + (tensor.nbytes if first is None else first) - start) > 0:
                 self._maps[tensor.file].madvise(mmap.MADV_DONTNEED, start, length)
 
     def release(self) -> None:

@@ -22,9 +22,9 @@ from orrery.model.families.family import Family, Hf
 from orrery.model.gguf.architecture import EXPERTS_IN, EXPERTS_OUT, Architecture
 from orrery.model.gguf.ranges import check_head_size, check_layers, checked
 from orrery.model.gguf.tables import BY_NAME
-from orrery.model.gguf.tensors import Contents, contents_of, numbers_of, plain, raw_tensor
-from orrery.model.lowbit import set_activation_bits
-from orrery.model.names import Source, sources
+from orrery.model.gguf.tensors import Contents, MappedRows, contents_of, numbers_of, plain, raw_tensor
+from orrery.model.lowbit import KINDS, set_activation_bits
+from orrery.model.names import SAME, Source, sources
 from orrery.model.quant import READABLE
 from orrery.model.quantised import not_finite_blocks, place, takes_blocks, use_native_kernels
 from orrery.model.shell import shell
@@ -151,8 +151,11 @@ def _stays(model: nn.Module, file: GgufFile, source: Source) -> bool:
     return blocks and ordered and all(takes_blocks(model, name) for name in source.ours)
 
 
-def _blocks(file: GgufFile, source: Source, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+def _blocks(file: GgufFile, source: Source, shapes: Mapping[str, torch.Size]) -> dict[str, Any]:
     """Ours as rows of blocks."""
+    first = file.tensors[source.theirs[0]]
+    if source.layout is SAME and len(first.shape) == 2 and first.type in KINDS:
+        return {source.ours[0]: MappedRows(file, source.theirs[0])}
     raw = {name: raw_tensor(file, name) for name in source.theirs}
     if source.layout.rows:
         return source.join(raw, shapes)

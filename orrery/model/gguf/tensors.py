@@ -41,6 +41,21 @@ def raw_tensor(file: GgufFile, name: str) -> Tensor:
         return torch.from_numpy(file.raw(name))
 
 
+class MappedRows:
+    """Rows of bytes (N, bytes of a row) mapped from a file, for whoever reads them once from first to last: a slice lets go of
+    the memory of all rows before it. Otherwise as the tensor."""
+
+    def __init__(self, file: GgufFile, name: str) -> None:
+        self._file, self._name, self._tensor = file, name, raw_tensor(file, name)
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        self._file.forget(self._name, (rows.start or 0) * self._tensor.shape[-1])
+        return self._tensor[rows]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tensor, name)
+
+
 def numbers_of(file: GgufFile, name: str) -> Tensor:
     """A tensor as float32, in its own shape."""
     tensor = file.tensors[name]

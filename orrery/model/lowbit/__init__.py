@@ -1,9 +1,10 @@
 """Layers over block-quantised weights that stay quantised in memory, and the kernels that multiply them.
 
 kinds      what the block formats mean          formats    a file's bytes <-> their fields
-pack       the order in memory                  kernel.cpp, build, native    our kernel, compiled once on this machine
+pack       the order in memory                  cpp, build, native    our kernel, compiled once on this machine
 numba_kernel, torch_kernel    where there is no compiler
-linear     the layers                           speed      how fast it is here
+linear     the layers                           ops, attention    what is between them
+tape       a step recorded and replayed         speed      how fast it is here
 """
 
 from __future__ import annotations

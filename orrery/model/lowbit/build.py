@@ -1,4 +1,4 @@
-"""kernel.cpp compiled once by the machine's own compiler, kept in the user's cache, loaded by ctypes.
+"""cpp/kernel.cpp compiled once by the machine's own compiler, kept in the user's cache, loaded by ctypes.
 
 The file's name is a hash of the source, the flags, the compiler's version and the processor's features, so a new version of any of them is
 compiled anew and a home folder shared by several machines keeps one library for each. The library is written under a temporary
@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("kernel.cpp")
+SOURCE = Path(__file__).with_name("cpp") / "kernel.cpp"
 FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-pthread", "-ffp-contract=off", "-fno-math-errno", "-w")
 """No contraction: where numbers are fused is written in the source, so every instruction set rounds alike."""
 COMPILERS = ("c++", "g++", "clang++")
@@ -114,7 +114,8 @@ def _key(command: list[str]) -> str:
         version = subprocess.run([command[0], "--version"], capture_output=True, timeout=TIMEOUT_S).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BuildError(f"the compiler '{command[0]}' does not run ({error})") from None
-    parts = [SOURCE.read_bytes(), "\0".join(command).encode(), version, _processor().encode()]
+    sources = [path.read_bytes() for path in sorted(SOURCE.parent.iterdir())]
+    parts = [*sources, "\0".join(command).encode(), version, _processor().encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:20]
 
 

@@ -19,9 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from orrery.kit.errors import OrreryError
+from orrery.model.lowbit import ops
 from orrery.model.lowbit.choice import make_matrix
 from orrery.model.lowbit.kinds import KINDS
 from orrery.model.lowbit.matrix import Matrix
+from orrery.model.lowbit.native import recording
 
 ActivationBits = Literal[8, 16]
 
@@ -62,7 +64,7 @@ class QuantLinear(nn.Module):
             OrreryError: x is not on the CPU, has another width, or wants a gradient.
         """
         y = _multiply(self.matrix, x, self.activation_bits)
-        return y if self.bias is None else y + self.bias.to(y.dtype)
+        return y if self.bias is None else ops.add_bias(y, self.bias)
 
     def dequantized(self) -> Tensor:
         """(out, in) float32."""
@@ -107,7 +109,7 @@ class QuantEmbedding(nn.Module):
         """
         _on_cpu(ids)
         flat = ids.reshape(-1).long()
-        if flat.numel():
+        if flat.numel() and not recording():
             low, high = (int(x) for x in flat.aminmax())
             if low < 0 or high >= self.num_embeddings:
                 raise OrreryError(

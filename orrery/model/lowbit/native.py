@@ -1,9 +1,13 @@
-"""kernel.cpp through ctypes: a matrix's pointers are set up once, a product is one call of five arguments (about two microseconds)."""
+"""cpp/kernel.cpp through ctypes: every operation is a number and some words, so that a list of them can be recorded (`tape`)."""
 
 from __future__ import annotations
 
 import ctypes
+import struct
+import threading
+from enum import IntEnum
 from functools import cache
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,9 +16,66 @@ from orrery.model.lowbit.build import library
 from orrery.model.lowbit.matrix import PackedMatrix
 from orrery.model.lowbit.pack import pack
 
+Argument = Tensor | ctypes.Structure | int | float | None
+
+
+class Operation(IntEnum):
+    """What `orrery_run` of kernel.cpp can do, by its number there; the arguments are listed there too."""
+
+    MULTIPLY = 0
+    ROWS = 1
+    LINEAR = 2
+    RMS_NORM = 3
+    ROTARY = 4
+    ROPE = 5
+    ADD = 6
+    ADD_BIAS = 7
+    SCALED = 8
+    SOFT_CAPPED = 9
+    GATED = 10
+    WRITE_PAGES = 11
+    ATTEND = 12
+
+
+class Listener(Protocol):
+    """Whoever wants to know of each operation: a tape that records."""
+
+    def heard(self, operation: Operation, words: list[int], arguments: tuple[Argument, ...]) -> None: ...
+
+
+class _Here(threading.local):
+    listener: Listener | None = None
+
+
+here = _Here()
+"""Of this thread: who listens."""
+
+
+def recording() -> bool:
+    """Whether this thread's operations are being recorded: checks of values are then left to whoever replays."""
+    return here.listener is not None
+
+
+def run(operation: Operation, *arguments: Argument, lib: ctypes.CDLL | None = None) -> None:
+    """Run one operation: tensors and structures go by their address, None as no address."""
+    words = [_word(x) for x in arguments]
+    (lib or load()).orrery_run(operation, (ctypes.c_int64 * len(words))(*words), torch.get_num_threads())
+    if here.listener is not None:
+        here.listener.heard(operation, words, arguments)
+
+
+def _word(x: Argument) -> int:
+    if isinstance(x, Tensor):
+        return x.data_ptr()
+    if isinstance(x, float):
+        return struct.unpack("<q", struct.pack("<d", x))[0]
+    if isinstance(x, ctypes.Structure):
+        return ctypes.addressof(x)
+    return 0 if x is None else int(x)
+
 
 class _Matrix(ctypes.Structure):
-    """`Matrix` of kernel.cpp."""
+    """`Matrix` of blocks.h."""
 
     _fields_ = (
         ("kind", ctypes.c_int32),
@@ -42,15 +103,10 @@ def declare(lib: ctypes.CDLL) -> ctypes.CDLL:
     """Tell ctypes the signatures of kernel.cpp."""
     pointer, i64 = ctypes.c_void_p, ctypes.c_int64
     lib.orrery_isa.restype = ctypes.c_char_p
-    lib.orrery_multiply.argtypes = (pointer, pointer, i64, ctypes.c_int, pointer, ctypes.c_int)
-    lib.orrery_multiply.restype = None
-    lib.orrery_rows.argtypes = (pointer, pointer, i64, pointer, ctypes.c_int)
-    lib.orrery_rows.restype = None
-    f32, count = ctypes.c_float, ctypes.c_int
-    lib.orrery_rms_norm.argtypes = (pointer, pointer, f32, f32, i64, i64, pointer, count)
-    lib.orrery_rms_norm.restype = None
-    lib.orrery_rope.argtypes = (pointer, pointer, pointer, i64, i64, i64, i64, pointer, count)
-    lib.orrery_rope.restype = None
+    lib.orrery_run.argtypes = (i64, pointer, ctypes.c_int)
+    lib.orrery_run.restype = None
+    lib.orrery_replay.argtypes = (pointer, i64, ctypes.c_int)
+    lib.orrery_replay.restype = None
     lib.orrery_read.argtypes = (pointer, i64, ctypes.c_int)
     lib.orrery_read.restype = ctypes.c_uint64
     return lib
@@ -65,22 +121,18 @@ class NativeMatrix(PackedMatrix):
     """A packed matrix and the kernel's view of it."""
 
     def __init__(self, raw: Tensor, kind: str, lib: ctypes.CDLL | None = None) -> None:
-        lib = lib or load()
+        self._lib = lib = lib or load()
         super().__init__(pack(raw, kind, panel=lib.orrery_panel(), quad=4))
         p = self.packed
         addresses = (None if x is None else x.data_ptr() for x in (p.codes, p.d, p.m, p.sub, p.submin))
         self._matrix = _Matrix(p.layout.index, p.columns, p.rows, *addresses)
-        self._address = ctypes.addressof(self._matrix)
-        self._multiply, self._rows = lib.orrery_multiply, lib.orrery_rows
 
     def multiply(self, x: Tensor, terms: int = 1) -> Tensor:
         out = x.new_empty(x.shape[0], self.shape[0])
-        self._multiply(
-            self._address, x.data_ptr(), x.shape[0], terms, out.data_ptr(), torch.get_num_threads()
-        )
+        run(Operation.MULTIPLY, self._matrix, x, x.shape[0], terms, out, lib=self._lib)
         return out
 
     def rows(self, ids: Tensor) -> Tensor:
         out = torch.empty(ids.shape[0], self.shape[1])
-        self._rows(self._address, ids.data_ptr(), ids.shape[0], out.data_ptr(), torch.get_num_threads())
+        run(Operation.ROWS, self._matrix, ids, ids.shape[0], out, lib=self._lib)
         return out
