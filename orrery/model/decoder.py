@@ -77,7 +77,8 @@ class Decoder(nn.Module):
             )
         ctx.begin()
         if self.position_embed is not None:
-            x = x + self.position_embed(ctx.positions).to(x.dtype)
+            places = self.position_embed(ctx.positions).to(x.dtype)
+            x = ops.add(x, places) if self.native else x + places
         if self.embed_norm is not None:
             x = self.embed_norm(x)
         x = self.dropout(x)
@@ -137,9 +138,9 @@ class Decoder(nn.Module):
 
 def tied_head(embed: nn.Module, hidden: Tensor) -> Tensor:
     """(T, d) -> (T, V): the product with every token's embedding; a quantised table does it in its own way."""
-    if isinstance(embed, nn.Embedding):
-        return F.linear(hidden, embed.weight)
-    return embed.as_linear(hidden)  # type: ignore[not-callable]
+    if hasattr(embed, "as_linear"):
+        return embed.as_linear(hidden)  # type: ignore[not-callable]
+    return F.linear(hidden, embed.weight)  # type: ignore[bad-argument-type]
 
 
 def make_position_embedding(position: Position, d_model: int) -> nn.Module | None:

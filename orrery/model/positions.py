@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from orrery.kit.config import config
 from orrery.kit.errors import OrreryError
+from orrery.model.lowbit import ops
 from orrery.model.rope import Rope, RotaryEmbedding, apply_rope
 from orrery.model.rope_scaling import Dynamic, Linear, Llama3, LongRope, Ntk, Scaling, Yarn
 
@@ -169,12 +170,14 @@ class LearnedPositions(nn.Module):
     def __init__(self, cfg: Learned, d_model: int) -> None:
         super().__init__()
         self.offset = cfg.offset
+        self.native = False  # by our compiled kernel: set in models that are for inference only
         self.weight = nn.Parameter(torch.empty(cfg.max_positions, d_model))
         nn.init.normal_(self.weight, std=0.02)
 
     def forward(self, positions: Tensor) -> Tensor:
         """(T,) -> (T, d)."""
-        return F.embedding(positions + self.offset if self.offset else positions, self.weight)
+        rows = positions + self.offset if self.offset else positions
+        return ops.embedding(rows, self.weight) if self.native else F.embedding(rows, self.weight)
 
 
 class SinusoidalPositions(nn.Module):

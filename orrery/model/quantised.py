@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from orrery.model.lowbit import QuantEmbedding, QuantLinear
+from orrery.model.lowbit.dense import NATIVE
 from orrery.model.lowbit.experts import QuantStack
 from orrery.model.moe import Experts
 
@@ -41,11 +42,14 @@ def place(model: nn.Module, name: str, raw: Tensor, kind: str, bias: Tensor | No
 
 
 def use_native_kernels(model: nn.Module) -> None:
-    """Let all that a model for inference does between its products be computed by the kernel that multiplies its blocks: norms,
-    rotations, attention, activations, sums. What the kernel has no operation for stays torch's."""
-    for module in model.modules():
+    """Let all that a model does at inference be computed by our own kernel: products, norms, rotations, attention, activations,
+    sums. What the kernel has no operation for stays torch's, and so does whatever needs a gradient."""
+    for module in list(model.modules()):
         if hasattr(module, "native"):
             module.native = True  # type: ignore[bad-argument-type]
+        for name, child in module.named_children():
+            if type(child) in NATIVE:
+                setattr(module, name, NATIVE[type(child)].of(child))  # type: ignore[bad-argument-type]
 
 
 def not_finite_blocks(model: nn.Module) -> tuple[str, ...]:

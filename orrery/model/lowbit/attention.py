@@ -109,7 +109,8 @@ def paged_attention(
     """softmax(scale q k^T) v: q (T, H, D) float32 -> (T, H, value_dim).
 
     Query t, at positions[t] (int64), sees the keys j of sequence owner[t] with positions[t] - window < j <= positions[t].
-    In a tree of drafts, own[t] = (where the tree's tokens begin, a bit for each of them that t sees) (T, 2) int64.
+    Where there are trees of drafts, own (T, 2) int64: where the tree's tokens begin, and a bit for each of them that t sees; for a
+    query outside of trees, positions[t] + 1 and 0.
     Pages as in `write_pages`; with a table of one column and pages for single sequences they are a contiguous cache, and
     keys (T', K, D) without pages are sequences end to end, tables (S, 1) saying where each starts.
     """

@@ -35,6 +35,8 @@ class Operation(IntEnum):
     GATED = 10
     WRITE_PAGES = 11
     ATTEND = 12
+    LAYER_NORM = 13
+    GATHER = 14
 
 
 class Listener(Protocol):

@@ -42,6 +42,45 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, *, unit_offset: bool = False
     return out
 
 
+def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """(x - mean) / sqrt(var + eps) * weight + bias over the last axis. Ba et al. 2016, arXiv:1607.06450."""
+    width = x.shape[-1]
+    if not plain(x, *(t for t in (weight, bias) if t is not None)):
+        return F.layer_norm(x, (width,), weight, bias, eps)
+    from orrery.model.lowbit.native import Operation, run
+
+    x = x.contiguous()
+    out = torch.empty_like(x)
+    run(Operation.LAYER_NORM, x, weight, bias, float(eps), x.numel() // width, width, out)
+    return out
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x W^T + b: (..., in), (out, in) -> (..., out)."""
+    if not plain(x, weight):
+        return F.linear(x, weight, bias)
+    from orrery.model.lowbit.native import Operation, run
+
+    x, weight, (n, k) = x.contiguous(), weight.contiguous(), weight.shape
+    out = x.new_empty(*x.shape[:-1], n)
+    run(Operation.LINEAR, x, weight, bias, x.numel() // k, n, k, out)
+    return out
+
+
+def embedding(ids: Tensor, table: Tensor) -> Tensor:
+    """Rows of a table: (...,) int64, (V, d) -> (..., d)."""
+    from orrery.model.lowbit.native import Operation, recording, run
+
+    if not plain(table) or not (
+        recording() or ids.numel() == 0 or 0 <= int(ids.min()) <= int(ids.max()) < len(table)
+    ):
+        return F.embedding(ids, table)  # which has an error for an id outside
+    ids, table = ids.contiguous(), table.contiguous()
+    out = table.new_empty(*ids.shape, table.shape[1])
+    run(Operation.GATHER, table, ids, ids.numel(), table.shape[1], out)
+    return out
+
+
 def rotary(positions: Tensor, frequencies: Tensor, factor: float) -> tuple[Tensor, Tensor]:
     """cos and sin of position * frequency, times `factor`: (T,) int64 and (R/2,) float32 -> two of (T, R/2)."""
     if not plain(frequencies):

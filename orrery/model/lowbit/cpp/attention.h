@@ -2,7 +2,8 @@
 //
 // Page p holds `block` tokens: keys (pages, block, heads, width), values (pages, block, heads, value width). tables (sequences,
 // stride) says which page has tokens i * block .. of a sequence. A query at position p sees keys p - window < j <= p; a query of a
-// tree of drafts sees those before the tree, its ancestors and itself (own: where the tree starts, and a bit for each).
+// tree of drafts sees those before the tree, its ancestors and itself (own: where the tree starts, and a bit for each; for a query
+// outside of trees the place behind it, and none).
 //
 // Every query's sums run over its own keys in the order of their positions, and keys it does not see add zeros; so its numbers do not
 // depend on what else is in the call, on the size of pages, on how a prompt was cut, or on threads.
@@ -130,9 +131,9 @@ inline Sight sight(const Queries& x, int64_t t) {
   const int64_t p = x.positions[t], from = x.window ? std::max<int64_t>(0, p - x.window + 1) : 0;
   if (!x.own) return {from, p + 1, p + 1, 0};
   const uint64_t bits = (uint64_t)x.own[2 * t + 1];
-  int64_t last = 0;
-  while (bits >> last >> 1) last++;
-  return {from, x.own[2 * t] + last + 1, x.own[2 * t], bits};
+  int64_t count = 0;
+  while (count < 64 && bits >> count) count++;
+  return {from, x.own[2 * t] + count, x.own[2 * t], bits};
 }
 
 inline void tile_scores(const Pages& s, const Queries& x, const Tile& tile, int64_t from, int64_t to, float* scores) {

@@ -31,6 +31,28 @@ inline void rms_norm(
   });
 }
 
+// out = (x - mean) / sqrt(variance + eps) * weight + bias, row by row; weight and bias may be null. Sums in 16 lanes.
+inline void layer_norm(
+    const float* x, const float* weight, const float* bias, float eps, int64_t rows, int64_t width, float* out, int threads) {
+  by_rows(threads, rows, width, [&](int64_t r) {
+    const float* in = x + r * width;
+    float lanes[16] = {}, sum = 0, squares = 0;
+    for (int64_t i = 0; i < width; i++) lanes[i % 16] += in[i];
+    for (float& lane : lanes) sum += lane, lane = 0;
+    const float mean = sum / (float)width;
+    for (int64_t i = 0; i < width; i++) lanes[i % 16] += (in[i] - mean) * (in[i] - mean);
+    for (float lane : lanes) squares += lane;
+    const float scale = 1.f / std::sqrt(squares / (float)width + eps);
+    float* to = out + r * width;
+    for (int64_t k = 0; k < width; k++) to[k] = (in[k] - mean) * scale * (weight ? weight[k] : 1.f) + (bias ? bias[k] : 0.f);
+  });
+}
+
+// out (count, width): rows of a table.
+inline void gather(const float* table, const int64_t* ids, int64_t count, int64_t width, float* out, int threads) {
+  by_rows(threads, count, width, [&](int64_t r) { std::copy(table + ids[r] * width, table + (ids[r] + 1) * width, out + r * width); });
+}
+
 // cosine, sine (tokens, half): of position * frequency, times a factor.
 inline void rotary(
     const int64_t* positions, const float* frequencies, float factor, int64_t tokens, int64_t half, float* cosine, float* sine,
