@@ -7,6 +7,7 @@ check("model.gguf", opened=open_plain("runs/quickstart"), kind="q4_k_m")    # wh
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from torch import Tensor
 
 from orrery.kit.artifact import RECEIPT, write_receipt
 from orrery.kit.errors import OrreryError, suggest
-from orrery.kit.files import atomic_folder
+from orrery.kit.files import atomic_folder, atomic_write
+from orrery.kit.model_folder import GENERATION
 from orrery.model.decoder import Decoder
 from orrery.model.folder import save_model
 from orrery.model.gguf.write import architecture_of, pieces, write_model
@@ -175,6 +177,7 @@ def _write_folder(opened: Opened, target: Path, *, kind: str) -> None:
     model.family = getattr(given, "family", None)  # type: ignore[bad-argument-type]
     with atomic_folder(target) as temporary:
         save_model(model, temporary, bos_id=opened.tokenizer.bos_id, eos_id=list(opened.stop_ids) or None)
+        _keep_advice(opened, temporary)
         opened.tokenizer.save(temporary)
         if opened.chat is not None:
             opened.chat.save(temporary)
@@ -183,3 +186,14 @@ def _write_folder(opened: Opened, target: Path, *, kind: str) -> None:
             temporary, kind="model", operation="convert", recipe={"source": opened.path.name, "type": kind},
             parents={"model": opened.path} if known else None, home=target,
         )  # fmt: skip
+
+
+def _keep_advice(opened: Opened, folder: Path) -> None:
+    """Add the sampling settings that the makers recommend to generation_config.json."""
+    if not opened.defaults:
+        return
+    greedy = opened.defaults.get("temperature") == 0
+    advice = {"do_sample": False} if greedy else {"do_sample": True, **opened.defaults}
+    file = folder / GENERATION
+    known = json.loads(file.read_text()) if file.exists() else {}
+    atomic_write(file, json.dumps(known | advice, indent=2) + "\n")

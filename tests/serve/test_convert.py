@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,3 +131,19 @@ def test_a_network_without_words_in_the_format(
     with pytest.raises(OrreryError, match=r"no GGUF architecture|has no words for this model"):
         convert(tmp_path / "odd", tmp_path / "odd.gguf", kind="f32")
     assert not (tmp_path / "odd.gguf").exists()
+
+
+@pytest.mark.parametrize(
+    "advice",
+    [{"temperature": 0.7, "top_k": 20, "top_p": 0.95}, {"temperature": 0.0}],
+    ids=["drawn", "greedy"],
+)
+def test_what_the_makers_recommend_goes_along(source: Path, tmp_path: Path, advice: dict[str, float]) -> None:
+    made = tmp_path / "made"
+    shutil.copytree(source, made)
+    settings = {"do_sample": False} if advice == {"temperature": 0.0} else {"do_sample": True, **advice}
+    file = made / "generation_config.json"
+    known = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps(known | settings))
+    convert(made, tmp_path / "copy", kind="f32")
+    assert open_plain(tmp_path / "copy").defaults == open_plain(made).defaults == advice
