@@ -7,12 +7,15 @@
     tape.replay()                            # and `hidden` is new
 
 What CUDA graphs are to a GPU. Results are bit for bit those of running the modules: the same operations on the same memory.
-Nothing can be left out silently: an operation of torch that computes, seen while recording, is an error.
+Nothing can be left out silently: an operation of torch that computes, seen while recording, is an error. What a step made and let go of
+is memory for what it makes later, as it is when modules run.
 """
 
 from __future__ import annotations
 
 import ctypes
+import weakref
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -24,18 +27,7 @@ from torch.overrides import TorchFunctionMode
 from orrery.model.lowbit.native import Argument, Operation, here, load
 
 _READS = frozenset(
-    [
-        "item",
-        "tolist",
-        "numpy",
-        "__setitem__",
-        "__int__",
-        "__float__",
-        "__bool__",
-        "__index__",
-        "equal",
-        "allclose",
-    ]
+    "item tolist numpy __setitem__ __int__ __float__ __bool__ __index__ equal allclose".split()
 )
 
 
@@ -44,15 +36,22 @@ class NotRecordable(Exception):
 
 
 class Tape:
-    """Operations in order. The tensors they read and write are kept, so that their addresses stay good."""
+    """Operations in order, the memory they write to, and what they read besides."""
 
     def __init__(self) -> None:
         self._words: list[int] = []
-        self._kept: list[tuple[Argument, ...]] = []
+        self._kept: list[Tensor | ctypes.Structure] = []
+        self._memory = _Memory()
         self._program: ctypes.Array[ctypes.c_int64] | None = None
+        self._count = 0
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return self._count
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of everything between its inputs and its results."""
+        return self._memory.nbytes
 
     @contextmanager
     def record(self) -> Iterator[None]:
@@ -63,7 +62,7 @@ class Tape:
         """
         outer, here.listener = here.listener, self
         try:
-            with _OnlyViews():
+            with _OnlyViews(self._memory):
                 yield
         finally:
             here.listener = outer
@@ -71,15 +70,59 @@ class Tape:
 
     def heard(self, operation: Operation, words: list[int], arguments: tuple[Argument, ...]) -> None:
         self._words += (int(operation), len(words), *words)
-        self._kept.append(arguments)
+        self._count += 1
+        for x in arguments:
+            if isinstance(x, ctypes.Structure):
+                self._keep(getattr(x, "held", ()))
+                x.held = ()  # type: ignore[missing-attribute]
+                self._kept.append(x)
+        self._keep(arguments)
+
+    def _keep(self, arguments: tuple[Argument, ...]) -> None:
+        """What the step was given; what it made and let go of may be used again."""
+        self._kept += [x for x in arguments if isinstance(x, Tensor) and not self._memory.owns(x)]
 
     def replay(self) -> None:
         """Run everything again."""
-        load().orrery_replay(self._program, len(self), torch.get_num_threads())
+        load().orrery_replay(self._program, self._count, torch.get_num_threads())
+
+
+class _Memory:
+    """Memory that goes back when the last tensor over it is gone, and is never given to anybody else."""
+
+    def __init__(self) -> None:
+        self._free: defaultdict[int, list[Tensor]] = defaultdict(list)
+        self._all: list[tuple[int, int]] = []  # where each piece begins and ends
+
+    @property
+    def nbytes(self) -> int:
+        return sum(end - start for start, end in self._all)
+
+    def owns(self, x: Tensor) -> bool:
+        return any(start <= x.data_ptr() < end for start, end in self._all)
+
+    def take(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+        size = max(64, -(-shape.numel() * dtype.itemsize // 64) * 64)
+        if not self._free[size]:
+            new = torch.empty(size, dtype=torch.uint8)
+            self._free[size].append(new)
+            self._all.append((new.data_ptr(), new.data_ptr() + size))
+        base = self._free[size].pop()
+        window = (ctypes.c_char * size).from_address(base.data_ptr())  # lives as long as tensors over it
+        weakref.finalize(window, self._free[size].append, base)
+        return (
+            torch.frombuffer(window, dtype=dtype, count=shape.numel()).view(shape)
+            if shape.numel()
+            else torch.empty(shape, dtype=dtype)
+        )
 
 
 class _OnlyViews(TorchFunctionMode):
     """Lets torch make new memory and look at memory in other shapes, nothing else."""
+
+    def __init__(self, memory: _Memory) -> None:
+        super().__init__()
+        self._memory = memory
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -88,9 +131,10 @@ class _OnlyViews(TorchFunctionMode):
         if name in _READS or (name.endswith("_") and not name.endswith("__")):
             raise NotRecordable(f"torch's {name} reads or changes numbers")
         out = func(*args, **(kwargs or {}))
+        if name in ("empty", "empty_like", "new_empty"):
+            return self._memory.take(out.shape, out.dtype)
         known = {x.untyped_storage().data_ptr() for x in _tensors((*args, *(kwargs or {}).values()))}
-        new = any(x.untyped_storage().data_ptr() not in known for x in _tensors((out,)))
-        if new and name not in ("empty", "empty_like", "new_empty"):
+        if any(x.untyped_storage().data_ptr() not in known for x in _tensors((out,))):
             raise NotRecordable(f"torch computes {name}")
         return out
 
