@@ -191,11 +191,11 @@ class SemiAutoregressive(Layer):
     def __init__(self, cfg: SemiAutoregressiveConfig, model: Decoder) -> None:
         super().__init__(cfg, model)
         self.size = cfg.block
-        self.slots = nn.Parameter(torch.empty(cfg.block, model.cfg.d_model))
+        self.slots = nn.Embedding(cfg.block, model.cfg.d_model)
 
     def forward(self, hidden: Tensor, next_tokens: Tensor) -> Tensor:
         """States (T, d) and the token after each (T,) -> (T, k, d) for the head: slot j is about the token j + 2 places on."""
-        slots = (self.known(hidden, next_tokens)[:, None] + self.slots).flatten(0, 1)
+        slots = (self.known(hidden, next_tokens)[:, None] + self.slots.weight).flatten(0, 1)
         ctx = Packed([self.size] * len(hidden), causal=False, device=hidden.device)
         return self.norm(self.block(slots, ctx)).unflatten(0, (-1, self.size))
 

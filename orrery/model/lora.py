@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from orrery.kit.config import config
 from orrery.kit.errors import OrreryError
 from orrery.model.decoder import Decoder
-from orrery.model.lowbit import QuantLinear
+from orrery.model.lowbit import QuantLinear, ops
 
 ROWS = 16
-"""Rows are multiplied in blocks of this many, columns filled up to a multiple of it (see `rows_product`)."""
+"""Rows are multiplied in blocks of this many, columns filled up to a multiple of it (see `product_in_blocks`)."""
 
 
 @config
@@ -101,11 +101,18 @@ class LowRank(nn.Module):
 def rows_product(x: Tensor, weight: Tensor) -> Tensor:
     """x W^T, (n, in) and (out, in) -> (n, out): without gradients, a row's bits do not depend on the other rows.
 
-    Matrix kernels choose their order of summation by the shape of the whole product. So each block of ROWS rows, the last
-    one filled with zeros, is a product of its own, and all have one shape.
+    Our kernel sees to that where it serves. A library's chooses its order of summation by the shape of the whole product; so there
+    each block of ROWS rows, the last one filled with zeros, is a product of its own, and all have one shape.
     """
-    if torch.is_grad_enabled() or not len(x):
-        return F.linear(x, weight)
+    if not len(x):
+        return x.new_empty(0, len(weight))
+    if ops.plain(x, weight):
+        return ops.linear(x, weight)
+    return F.linear(x, weight) if torch.is_grad_enabled() else product_in_blocks(x, weight)
+
+
+def product_in_blocks(x: Tensor, weight: Tensor) -> Tensor:
+    """`rows_product` without our kernel."""
     n, out = len(x), len(weight)
     blocks = F.pad(x, (0, 0, 0, -n % ROWS)).unflatten(0, (-1, ROWS))  # (n / ROWS, ROWS, in)
     filled = F.pad(weight, (0, 0, 0, -out % ROWS)) if out % ROWS else weight

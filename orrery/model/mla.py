@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orrery.kit.config import config
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from orrery.model.config import DecoderConfig
     from orrery.model.context import Context
 
+ROWS = 8
+"""Tokens that are multiplied by a head's matrix at a time, where bits count."""
 EPS = 1e-6
 """Of the latents' norms: DeepSeek's code has it fixed, whatever the other norms use."""
 
@@ -130,10 +133,10 @@ class MLA(nn.Module):
         w_uk, w_uv = self.kv_b_proj.weight.unflatten(0, (self.n_heads, -1)).split(
             (self.cfg.qk_nope_head_dim, self.cfg.v_head_dim), 1
         )  # (H, N, r), (H, V, r)
-        q = torch.cat((torch.einsum("thn,hnr->thr", q_nope, w_uk), q_rope), -1)
+        q = torch.cat((_by_head(q_nope, w_uk), q_rope), -1)
         shared = torch.cat((latent[:, None], k_rope), -1)  # (T, 1, r + R)
         out = ctx.attend(self, q, shared, shared)[..., : self.cfg.kv_lora_rank]
-        return torch.einsum("thr,hvr->thv", out, w_uv)
+        return _by_head(out, w_uv.transpose(1, 2))
 
     def cache_spec(self) -> CacheSpec:
         """What this layer keeps for each token in the form it is in now."""
@@ -150,6 +153,20 @@ class MLA(nn.Module):
             value_dim=cfg.v_head_dim,
             window=self.window,
         )
+
+
+def _by_head(x: Tensor, weight: Tensor) -> Tensor:
+    """(T, H, n), (H, n, m) -> (T, H, m), each head by its own matrix.
+
+    Without gradients tokens go in blocks of ROWS, the last one filled with zeros, so that all products have one shape and a
+    token's bits do not depend on the others.
+    """
+    if torch.is_grad_enabled():
+        return torch.einsum("thn,hnm->thm", x, weight)
+    tokens, heads = x.shape[:2]
+    blocks = F.pad(x, (0, 0, 0, 0, 0, -tokens % ROWS)).unflatten(0, (-1, ROWS)).transpose(1, 2)
+    product = torch.cat([block.contiguous() @ weight for block in blocks])  # (blocks * H, ROWS, m)
+    return product.unflatten(0, (-1, heads)).transpose(1, 2).flatten(0, 1)[:tokens]
 
 
 def _yarn_sharpening(position: object) -> float:

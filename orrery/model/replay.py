@@ -25,7 +25,7 @@ class Recorded:
     """
 
     def __init__(self, model: Decoder) -> None:
-        self._modules = tuple(model.modules())
+        self._hooks = [h for m in model.modules() for h in (m._forward_hooks, m._forward_pre_hooks)]
         self._able = model.native and available()
         self._tape: Tape | None = None
         self._result: Tensor | None = None
@@ -37,7 +37,7 @@ class Recorded:
 
     def __call__(self, compute: Callable[[], Tensor]) -> Tensor:
         """What `compute()` returns, which must be the same computation every time; a replay writes over the last result."""
-        if not self._able or any(m._forward_hooks or m._forward_pre_hooks for m in self._modules):
+        if not self._able or any(self._hooks):
             return compute()
         if self._tape is None or self._result is None:
             tape = Tape()

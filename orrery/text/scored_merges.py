@@ -65,7 +65,7 @@ def _last_cuts(table: _Stretches, starts: np.ndarray, length: int) -> np.ndarray
     cuts = np.zeros(len(starts), np.int64)
     rows = np.arange(len(starts))
     bounds = starts[:, None] + np.arange(length + 1)  # where each symbol begins, and the end
-    known = (table.rank(bounds[:, :-1], bounds[:, 1:]) != _NONE).all(axis=1)
+    known = table.known[bounds[:, :-1]].all(axis=1)
     rows, bounds = rows[known], bounds[known]
     pairs = table.rank(bounds[:, :-2], bounds[:, 2:])  # rank of symbols i and i+1 joined
     while len(rows):
@@ -96,7 +96,11 @@ class _Stretches:
     """The rank of the piece that a stretch of the joined pieces spells, if one does."""
 
     def __init__(self, pieces: Sequence[str], starts: np.ndarray, ends: np.ndarray, rank: np.ndarray) -> None:
-        mixed = np.frombuffer("".join(pieces).encode("utf-32-le"), np.uint32).astype(np.uint64)
+        codes = np.frombuffer("".join(pieces).encode("utf-32-le"), np.uint32)
+        single = np.zeros(0x110000, bool)
+        single[codes[starts[ends - starts == 1]]] = True
+        self.known = single[codes]  # which characters of the text are pieces themselves
+        mixed = codes.astype(np.uint64)
         mixed += np.uint64(1)
         mixed *= np.uint64(_BASE)
         mixed ^= mixed >> np.uint64(29)

@@ -156,7 +156,12 @@ def _widths(bits: int) -> Iterator[tuple[int, int]]:
 def _registers(codes: Tensor, bits: int, panel: int, quad: int) -> Tensor:
     """(N, K) codes, N a multiple of `panel` -> (P, K / 32, registers, panel * quad)."""
     n = 32 // quad
-    quads = codes.view(-1, panel, codes.shape[1] // 32, n, quad).permute(0, 2, 3, 1, 4)
+    if quad == 4:  # four codes move as one number
+        codes = codes.clone() if codes.storage_offset() % 4 else codes.contiguous()
+        words = codes.contiguous().view(torch.int32).view(-1, panel, codes.shape[1] // 32, n)
+        quads = words.permute(0, 2, 3, 1).contiguous()[..., None].view(torch.uint8)
+    else:
+        quads = codes.view(-1, panel, codes.shape[1] // 32, n, quad).permute(0, 2, 3, 1, 4)
     if bits == 8:
         return quads.flatten(3)
     planes = []
