@@ -146,9 +146,10 @@ def check_footer(handle: BinaryIO, path: Path) -> None:
 
 def _check_metadata(footer: Compact, size: int, path: Path) -> None:
     seen: set[int] = set()
+    levels: list[tuple[int, int]] = []
     for id, kind in footer.fields():
         if id == 2 and kind == LIST:
-            _check_schema(footer, path)
+            levels = _check_schema(footer, path)
         elif id == 3 and kind in (I32, I64):
             rows = footer.number()
             if rows < 0 or rows > max(FEW_ROWS, ROWS_PER_BYTE * size):
@@ -159,34 +160,80 @@ def _check_metadata(footer: Compact, size: int, path: Path) -> None:
                 raise _damaged(path, f"{count:,} row groups, over the limit of {MAX_ROW_GROUPS:,}")
             if not seen >= {2, 3}:
                 raise Cut
-            return  # what follows is large and is the library's to read
+            for _ in range(count):
+                _check_row_group(footer, levels, path)
+            return  # what follows is the library's to read
         else:
             footer.skip(kind)
         seen.add(id)
     raise Cut
 
 
-def _check_schema(footer: Compact, path: Path) -> None:
+def _check_schema(footer: Compact, path: Path) -> list[tuple[int, int]]:
+    """The highest definition and repetition level of each column, in order."""
     count, _ = footer.list_head()
     if count > MAX_ELEMENTS:
         raise _damaged(path, f"a schema of {count:,} fields, over the limit of {MAX_ELEMENTS:,}")
-    open_: list[int] = []  # children still to come at each level
+    open_: list[list[int]] = []  # at each level: children still to come, definition level, repetition level
+    columns: list[tuple[int, int]] = []
     for _ in range(count):
-        children = 0
+        children = repetition = 0
         for id, kind in footer.fields():
             if id == 5 and kind == I32:
                 children = footer.number()
+            elif id == 3 and kind == I32:
+                repetition = footer.number()
             else:
                 footer.skip(kind)
         if children < 0:
             raise Cut
+        above = open_[-1][1:] if open_ else [0, 0]
+        here = [above[0] + (repetition in (1, 2)), above[1] + (repetition == 2)] if open_ else [0, 0]
         if open_:
-            open_[-1] -= 1
-        open_.append(children)
+            open_[-1][0] -= 1
+            if not children:
+                columns.append((here[0], here[1]))
+        open_.append([children, *here])
         if len(open_) > MAX_NESTING:
             raise _damaged(path, f"a schema nested more than {MAX_NESTING} deep")
-        while open_ and open_[-1] == 0:
+        while open_ and open_[-1][0] == 0:
             open_.pop()
+    return columns
+
+
+def _check_row_group(footer: Compact, levels: list[tuple[int, int]], path: Path) -> None:
+    """Pass over a row group; its histograms of levels must be as long as the schema says, for the library ends the process where
+    they are not."""
+    for _ in _at(footer, 1, LIST):
+        count, _ = footer.list_head()
+        if count != len(levels):
+            raise _damaged(path, f"a row group of {count:,} columns, but the schema has {len(levels):,}")
+        for column, highest in enumerate(levels):
+            for _ in _at(footer, 3, STRUCT):  # the column's metadata
+                for _ in _at(footer, 16, STRUCT):  # its size statistics
+                    _check_histograms(footer, column, highest, path)
+
+
+def _check_histograms(footer: Compact, column: int, highest: tuple[int, int], path: Path) -> None:
+    for id, kind in footer.fields():
+        if id not in (2, 3) or kind != LIST:
+            footer.skip(kind)
+            continue
+        count, inner = footer.list_head()
+        wanted = highest[id == 2] + 1
+        if count not in (0, wanted):
+            raise _damaged(path, f"column {column} has a histogram of {count:,} levels, not {wanted}")
+        for _ in range(count):
+            footer.skip(inner)
+
+
+def _at(footer: Compact, wanted: int, wanted_kind: int) -> Iterator[None]:
+    """Stops at one field of a struct, whose value the caller reads, and passes over the others."""
+    for id, kind in footer.fields():
+        if (id, kind) == (wanted, wanted_kind):
+            yield
+        else:
+            footer.skip(kind)
 
 
 def check_pages(handle: BinaryIO, path: Path, chunk: Any, column: str) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from orrery.data import reader
 from orrery.data.cut import LONG, PART
+from orrery.data.parquet_guard import check_footer
 from orrery.data.reader import kind_of, read_file
 from orrery.kit.errors import MissingExtra, OrreryError
 
@@ -249,3 +250,23 @@ def test_other_kinds_are_refused_with_advice(name: str, words: str) -> None:
 def test_a_file_that_may_not_be_opened(tmp_path: Path) -> None:
     with pytest.raises(OrreryError, match="no file at"):
         texts(tmp_path / "gone.txt")
+
+
+def test_histograms_of_levels_that_the_schema_denies(tmp_path: Path) -> None:
+    """A column that is called required although its pages have levels: the parquet library would end the process."""
+    pa = pytest.importorskip("pyarrow", reason="needs the data extra")
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"text": ["one", None, "three"]}), path)
+    data = path.read_bytes()
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    faults = []
+    for at in (i for i in range(footer, len(data) - 8) if data[i] == 2):  # 1, optional, as Thrift writes it
+        path.write_bytes(data[:at] + b"\0" + data[at + 1 :])
+        with path.open("rb") as handle:
+            try:
+                check_footer(handle, path)
+            except OrreryError as error:
+                faults.append(str(error))
+    assert any("histogram of 2 levels, not 1" in fault for fault in faults)
