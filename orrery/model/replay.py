@@ -25,8 +25,14 @@ class Recorded:
     """
 
     def __init__(self, model: Decoder) -> None:
-        self._hooks = [h for m in model.modules() for h in (m._forward_hooks, m._forward_pre_hooks)]
-        self._able = model.native and available()
+        self.model = model
+        self.forget()
+
+    def forget(self) -> None:
+        """Record again at the next call: layers of the model are others now."""
+        self._surgery = len(self.model.surgery)
+        self._hooks = [h for m in self.model.modules() for h in (m._forward_hooks, m._forward_pre_hooks)]
+        self._able = self.model.native and available()
         self._tape: Tape | None = None
         self._result: Tensor | None = None
 
@@ -37,6 +43,8 @@ class Recorded:
 
     def __call__(self, compute: Callable[[], Tensor]) -> Tensor:
         """What `compute()` returns, which must be the same computation every time; a replay writes over the last result."""
+        if self._surgery != len(self.model.surgery):
+            self.forget()
         if not self._able or any(self._hooks):
             return compute()
         if self._tape is None or self._result is None:

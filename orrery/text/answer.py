@@ -57,7 +57,8 @@ def _reasoning(text: str, template: str) -> tuple[str, str]:
     for opening, closing in REASONING:
         if closing in template and closing in text:
             before, _, after = text.partition(closing)
-            return before.rpartition(opening)[2].strip("\n"), after.lstrip("\n")
+            said, opened, reasoning = before.rpartition(opening)
+            return reasoning.strip("\n"), (said + after if opened and said.strip() else after.lstrip("\n"))
     return "", text
 
 
@@ -66,14 +67,20 @@ def _calls(text: str, template: str) -> tuple[str, list[Call]]:
     for opening, closing, readers in CALLS:
         if opening not in template or opening not in text or (closing or "") not in text:
             continue
-        ending = rf"(?={re.escape(opening)})|\Z" if closing is None else re.escape(closing)
-
-        def read(match: re.Match[str], readers: tuple[Reader, ...] = readers) -> str:
-            calls = next((calls for reader in readers if (calls := _tried(reader, match[1]))), None)
+        kept, at = [], 0
+        while (start := text.find(opening, at)) >= 0:
+            inside = start + len(opening)
+            end = text.find(opening if closing is None else closing, inside)
+            if end < 0 and closing is not None:
+                break
+            end = len(text) if end < 0 else end
+            behind = end + len(closing or "")
+            body = text[inside:end]
+            calls = next((calls for reader in readers if (calls := _tried(reader, body))), None)
             found.extend(calls or [])
-            return match[0] if calls is None else ""
-
-        text = re.sub(rf"{re.escape(opening)}(.*?)(?:{ending})", read, text, flags=re.S)
+            kept.append(text[at : behind if calls is None else start])
+            at = behind
+        text = "".join(kept) + text[at:]
     if found:
         return _NOISE.sub("", text), found
     if '"parameters"' in template and (calls := _json(text)):  # Llama 3: the whole answer is one call
