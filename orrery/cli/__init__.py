@@ -17,6 +17,7 @@ from typer.exceptions import TyperException
 
 import orrery
 from orrery.cli import (
+    bench,
     chat,
     convert,
     doctor,
@@ -28,6 +29,7 @@ from orrery.cli import (
     quickstart,
     run,
     score,
+    serve,
     tokenizer,
     train,
 )
@@ -72,6 +74,8 @@ _verb("train", train.train, LEARN)
 _verb("convert", convert.convert, INFER)
 _verb("generate", generate.generate, INFER)
 _verb("chat", chat.chat, INFER)
+_verb("serve", serve.serve, INFER)
+app.add_typer(bench.app, name="bench", rich_help_panel=INFER)
 _verb("score", score.score, INFER)
 _verb("explain", explain.explain, EXPLAIN)
 _verb("lineage", lineage.lineage, EXPLAIN)

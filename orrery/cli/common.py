@@ -20,13 +20,13 @@ def print_json(value: Any) -> None:
     print(json.dumps(to_dict(value), indent=2))
 
 
-def sampling_settings(lm: Any, wanted: dict[str, Any], *, beams: int = 1) -> dict[str, Any]:
+def sampling_settings(lm: Any, wanted: dict[str, Any], *, draws: bool = True) -> dict[str, Any]:
     """How to sample: what the user asks for, else what the model's makers advise, else a little below their own spread.
 
-    Beam search has nothing to draw.
+    draws: False for beam search and contrastive search, which have nothing to draw.
     """
     asked = {name: value for name, value in wanted.items() if value is not None}
-    if beams > 1:
+    if not draws:
         return {"temperature": 0.0} | asked
     return {"temperature": 0.8, "top_p": 0.95} | lm.defaults | asked
 

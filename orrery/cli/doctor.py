@@ -13,10 +13,11 @@ def doctor(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     quick: Annotated[bool, typer.Option(help="Leave out the speed measurements.")] = False,
 ) -> None:
-    """Look at the machine: processor, memory, versions, extras, number formats; and say what will be used and why."""
+    """Look at the machine: processor, memory and caches, versions, extras, number formats; and say what will be used and why."""
+    from orrery.cli.pipeline.hierarchy import hierarchy
     from orrery.cli.pipeline.machine import examine
 
-    findings = examine(measure=not quick)
+    findings = [*examine(measure=not quick), *hierarchy(measure=not quick)]
     if json:
         print_json([vars(finding) for finding in findings])
     else:

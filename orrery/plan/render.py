@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from orrery.plan.forecast import Forecast
     from orrery.plan.parameters import Parameters
     from orrery.plan.plan import Plan
     from orrery.plan.sizes import Sizes
@@ -70,6 +71,29 @@ def render_sizes(sizes: Sizes) -> RenderableType:
         _parameters(sizes.parameters),
         _table((f"compute at context {sizes.context:,}", ""), compute),
         _table(("memory to serve", ""), kept),
+    )
+
+
+def render_forecast(forecast: Forecast) -> RenderableType:
+    """Prefill and decode under a device's roof, and what memory holds."""
+    device, rows = forecast.device, []
+    for row in forecast.roofs:
+        what = "prefill, 1 prompt" if row.work.phase == "prefill" else f"decode, {row.work.batch} at once"
+        rows.append(
+            (what, f"{row.work.intensity:,.1f}", row.bound, f"{1e3 * row.seconds:,.2f}", f"{count(row.tokens_per_s)}")
+        )  # fmt: skip
+    peak = f"{count(device.flops(forecast.precision))}FLOP/s in {forecast.precision}"
+    facts = [
+        ("arithmetic", peak),
+        ("memory", f"{size(device.memory_bytes)}, {count(device.bandwidth)}B/s"),
+        ("balance point", f"{forecast.balance:,.0f} FLOPs a byte"),
+        (f"weights at {8 * forecast.weight_bytes:.3g} bits", size(forecast.model_bytes)),
+        (f"sequences of {forecast.context:,} that fit beside them", f"{forecast.sequences:,}"),
+        ("source", device.source),
+    ]
+    return Group(
+        _table((f"at best on {device.name}", "FLOPs a byte", "waits for", "ms a pass", "tokens/s"), rows),
+        _table((device.name, ""), facts),
     )
 
 

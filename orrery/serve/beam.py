@@ -10,13 +10,14 @@ B live beams, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from orrery.kit.errors import OrreryError
+from orrery.serve.sampling import largest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,20 +61,60 @@ def beam_search(
     Raises:
         OrreryError: a width or max_tokens below 1, a negative length penalty.
     """
-    if width < 1 or max_tokens < 1 or length_penalty < 0:
-        raise OrreryError(
-            f"beam search needs a width and max_tokens of 1 or more and a length penalty of 0 or more, "
-            f"not {width}, {max_tokens} and {length_penalty}"
-        )
-    live, done = [Beam()], []
+    search = BeamSearch(width=width, max_tokens=max_tokens, ended=ended, length_penalty=length_penalty)
     logprobs = first[None]
-    for length in range(1, max_tokens + 1):
-        live, parents, finished = _extend(live, logprobs, width, ended)
-        done = _best([*done, *finished], width, length_penalty)
-        if not live or length == max_tokens or _settled(live, done, width, max_tokens, length_penalty):
-            break
-        logprobs = step(parents, [beam.ids[-1] for beam in live])
-    return _best([*done, *live] if length == max_tokens else done, width, length_penalty)
+    while (move := search.advance(logprobs)) is not None:
+        logprobs = step(*move)
+    return search.best
+
+
+class BeamSearch:
+    """The same a step at a time, for who has other work between the steps. `best`: what it found, best first, when it is over.
+
+    Raises:
+        OrreryError: a width or max_tokens below 1, a negative length penalty.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        max_tokens: int,
+        ended: Callable[[tuple[int, ...]], bool],
+        length_penalty: float = 1.0,
+    ) -> None:
+        if width < 1 or max_tokens < 1 or length_penalty < 0:
+            raise OrreryError(
+                f"beam search needs a width and max_tokens of 1 or more and a length penalty of 0 or more, "
+                f"not {width}, {max_tokens} and {length_penalty}"
+            )
+        self.width, self.max_tokens, self.ended, self.length_penalty = (
+            width,
+            max_tokens,
+            ended,
+            length_penalty,
+        )
+        self.live: list[Beam] = [Beam()]
+        self.best: list[Beam] = []
+        self._length = 0
+
+    def advance(self, logprobs: Tensor) -> tuple[list[int], list[int]] | None:
+        """(B, V) log-probabilities of what follows each live beam -> which of them each new one continues, and its new token; None
+        when the search is over."""
+        self._length += 1
+        self.live, parents, finished = _extend(self.live, logprobs, self.width, self.ended)
+        done = _best([*self.best, *finished], self.width, self.length_penalty)
+        last = self._length == self.max_tokens
+        if last:
+            done = _best([*done, *self.live], self.width, self.length_penalty)
+        self.best = done
+        if (
+            not self.live
+            or last
+            or _settled(self.live, done, self.width, self.max_tokens, self.length_penalty)
+        ):
+            return None
+        return parents, [beam.ids[-1] for beam in self.live]
 
 
 def _extend(
@@ -87,12 +128,10 @@ def _extend(
     vocab_size = logprobs.shape[1]
     so_far = torch.tensor([beam.logprob for beam in live], dtype=torch.float64)
     total = (so_far[:, None] + logprobs.double().cpu()).flatten()
-    order = total.sort(descending=True, stable=True).indices
     kept: list[Beam] = []
     parents: list[int] = []
     finished: list[Beam] = []
-    for rank in range(len(order)):
-        place = int(order[rank])
+    for rank, place in enumerate(_falling(total)):
         if len(kept) == width or total[place] == -torch.inf:
             break
         parent, token = divmod(place, vocab_size)
@@ -105,6 +144,15 @@ def _extend(
         elif rank < width:
             finished.append(beam)
     return kept, parents, finished
+
+
+def _falling(values: Tensor) -> Iterator[int]:
+    """Places of the values, largest first, of equals the smaller place; sorted only as far as they are asked for."""
+    known, n = 0, 64
+    while known < len(values):
+        places = largest(values, n).tolist()
+        yield from places[known:]
+        known, n = len(places), 8 * n
 
 
 def _best(beams: list[Beam], width: int, length_penalty: float) -> list[Beam]:

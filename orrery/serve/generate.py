@@ -9,7 +9,8 @@ V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -19,15 +20,23 @@ from orrery.kit.errors import OrreryError
 from orrery.kit.lm import Completion, GenerateRequest
 from orrery.model.cache import Cached, KVCache
 from orrery.model.decoder import Decoder
-from orrery.serve.beam import beam_search
-from orrery.serve.sampling import check_sampling, choose, position_uniform
+from orrery.model.packed import Packed
+from orrery.model.replay import Replay
+from orrery.serve.beam import Beam, beam_search
+from orrery.serve.grammar.constraint import Constraint
+from orrery.serve.request import check_request, new_tokens
+from orrery.serve.sampling import Choice, Chooser, read_logprobs
 from orrery.serve.stop import StopStrings
 from orrery.text.detokenizer import Detokenizer
 from orrery.text.tokenizer import Tokenizer
 
+Search = Callable[..., Iterator[Choice]]
+"""(model, request, known=, constraint=) -> the new tokens, such as `sampled_tokens`."""
+_ROWS = 16
+
 
 class Generation:
-    """One request under way. Iterate for pieces of text; then `completion` says what came out.
+    """One continuation under way. Iterate for pieces of text; then `completion` says what came out.
 
     `ids` ends with the stop id, if one ended it, so that its probability is known too; the text does not show it.
 
@@ -36,15 +45,24 @@ class Generation:
     """
 
     def __init__(
-        self, model: Decoder, tokenizer: Tokenizer, request: GenerateRequest, stop_ids: Collection[int]
+        self,
+        model: Decoder,
+        tokenizer: Tokenizer,
+        request: GenerateRequest,
+        stop_ids: Collection[int],
+        *,
+        search: Search | None = None,
     ) -> None:
         check_request(model, request)
-        self._tokens = sampled_tokens(model, request, known=tokenizer.vocab_size)
+        self._alternatives = request.logprobs is not None
         self._stop_ids = frozenset() if request.ignore_eos else frozenset(stop_ids)
+        self._constraint = constraint_of(model, tokenizer, request, self._stop_ids)
+        self._tokens = (search or sampled_tokens)(
+            model, request, known=tokenizer.vocab_size, constraint=self._constraint
+        )
         self._stop = StopStrings(request.stop)
         self._detokenizer = primed_detokenizer(tokenizer, request.ids)
-        self._ids: list[int] = []
-        self._logprobs: list[float] = []
+        self._choices: list[Choice] = []
         self._text: list[str] = []
         self._finish: Literal["stop", "length"] = "length"
 
@@ -55,48 +73,56 @@ class Generation:
                 yield piece
 
     def _pieces(self) -> Iterator[str]:
-        for token, logprob in self._tokens:
-            self._ids.append(token)
-            self._logprobs.append(logprob)
-            if token in self._stop_ids:
+        for choice in self._tokens:
+            self._choices.append(choice)
+            if choice.id in self._stop_ids:
                 self._finish = "stop"
                 break
-            yield self._stop.push(self._detokenizer.push(token))
+            yield self._stop.push(self._detokenizer.push(choice.id))
             if self._stop.found:
-                self._finish = "stop"
-                return
+                break
         yield self._stop.push(self._detokenizer.flush())
         yield self._stop.flush()
+        if self._stop.found or (self._constraint is not None and self._constraint.finished):
+            self._finish = "stop"
 
     @property
     def completion(self) -> Completion:
         return Completion(
             text="".join(self._text),
-            ids=tuple(self._ids),
-            logprobs=tuple(self._logprobs),
+            ids=tuple(choice.id for choice in self._choices),
+            logprobs=tuple(choice.logprob for choice in self._choices),
             finish_reason=self._finish,
+            top_logprobs=tuple(choice.top for choice in self._choices) if self._alternatives else (),
         )
 
 
 @torch.inference_mode()
-def sampled_tokens(model: Decoder, request: GenerateRequest, *, known: int) -> Iterator[tuple[int, float]]:
-    """(id, log-probability under the model itself) of each new token, until `max_tokens` or the context is full.
+def sampled_tokens(
+    model: Decoder, request: GenerateRequest, *, known: int, constraint: Constraint | None = None
+) -> Iterator[Choice]:
+    """Each new token, until `max_tokens`, the context is full, or the grammar's text is whole.
 
     Only the first `known` ids are drawn: a model may have rows beyond the tokenizer's last id.
     """
-    sampling, n = request.sampling, len(request.ids)
-    room = new_tokens(model, request)
+    n, room = len(request.ids), new_tokens(model, request)
     cache = KVCache(model, rows=1, capacity=n + room - 1)
-    before = torch.bincount(torch.tensor(request.ids), minlength=model.cfg.vocab_size)[:known]
-    made = torch.zeros_like(before)
+    chooser = Chooser(request, model.cfg.vocab_size, known)
+    step = Replay(model, cache, rows=[0])
     ids, start = list(request.ids), 0
     for position in range(n, n + room):
-        logits = last_logits(model, cache, ids[start:], start)
-        u = position_uniform(sampling.seed, request.request_id, position)
-        token = choose(logits[:known], sampling, before=before, made=made, u=u)
-        yield token, float(logits.log_softmax(-1)[token])
-        made[token] += 1
-        ids.append(token)
+        if start and start == len(ids) - 1:
+            logits = finite(step(ids[start:])[0].float().cpu(), position)
+        else:
+            logits = last_logits(model, cache, ids[start:], start)
+        choice = chooser.choose(logits, position, None if constraint is None else constraint.mask())
+        yield choice
+        chooser.push(choice.id)
+        ids.append(choice.id)
+        if constraint is not None:
+            constraint.accept(choice.id)
+            if constraint.finished:
+                return
         start = position if cache.serves(position, position + 1) else 0
 
 
@@ -104,18 +130,12 @@ def sampled_tokens(model: Decoder, request: GenerateRequest, *, known: int) -> I
 def beam_completion(
     model: Decoder, tokenizer: Tokenizer, request: GenerateRequest, stop_ids: Collection[int]
 ) -> Completion:
-    """The continuation with the best length-normalised probability that beam search finds."""
+    """The continuation with the best length-normalised probability that beam search finds, and the next n - 1 in `others`."""
     check_request(model, request)
     stops = frozenset() if request.ignore_eos else frozenset(stop_ids)
     width, n, room = request.num_beams, len(request.ids), new_tokens(model, request)
     cache = KVCache(model, rows=width, capacity=n + room - 1)
-
-    def text_of(ids: Sequence[int]) -> tuple[str, bool]:
-        """The text of a continuation, and whether a stop string ends it."""
-        detokenizer, stop = primed_detokenizer(tokenizer, request.ids), StopStrings(request.stop)
-        shown = ids[:-1] if ids[-1] in stops else ids
-        text = stop.push("".join(detokenizer.push(i) for i in shown) + detokenizer.flush())
-        return text + stop.flush(), stop.found
+    texts = BeamTexts(tokenizer, request, stops)
 
     def step(parents: Sequence[int], tokens: Sequence[int]) -> Tensor:
         cache.reorder(parents)
@@ -130,10 +150,41 @@ def beam_completion(
         width=width,
         max_tokens=room,
         length_penalty=request.length_penalty,
-        ended=lambda ids: ids[-1] in stops or (bool(request.stop) and text_of(ids)[1]),
-    )[0]
-    finish: Literal["stop", "length"] = "stop" if best.finished else "length"
-    return Completion(text=text_of(best.ids)[0], ids=best.ids, logprobs=best.logprobs, finish_reason=finish)
+        ended=texts.ended,
+    )
+    return texts.completion(best)
+
+
+class BeamTexts:
+    """What the beams of a request say, and when one is at its end. `stops`: ids that end it."""
+
+    def __init__(self, tokenizer: Tokenizer, request: GenerateRequest, stops: Collection[int]) -> None:
+        self.tokenizer, self.request, self.stops = tokenizer, request, stops
+
+    def text(self, ids: Sequence[int]) -> tuple[str, bool]:
+        """The text of a continuation, and whether a stop string ends it."""
+        detokenizer = primed_detokenizer(self.tokenizer, self.request.ids)
+        stop = StopStrings(self.request.stop)
+        shown = ids[:-1] if ids[-1] in self.stops else ids
+        text = stop.push("".join(detokenizer.push(i) for i in shown) + detokenizer.flush())
+        return text + stop.flush(), stop.found
+
+    def ended(self, ids: Sequence[int]) -> bool:
+        """Whether these ids are a finished text."""
+        return ids[-1] in self.stops or (bool(self.request.stop) and self.text(ids)[1])
+
+    def completion(self, best: Sequence[Beam]) -> Completion:
+        """The first of the beams, best first, with as many others as the request wants."""
+        made = [
+            Completion(
+                text=self.text(beam.ids)[0],
+                ids=beam.ids,
+                logprobs=beam.logprobs,
+                finish_reason="stop" if beam.finished else "length",
+            )
+            for beam in best[: self.request.n]
+        ]
+        return replace(made[0], others=tuple(made[1:]))
 
 
 def last_logits(model: Decoder, cache: KVCache, tokens: Sequence[int], start: int) -> Tensor:
@@ -143,13 +194,59 @@ def last_logits(model: Decoder, cache: KVCache, tokens: Sequence[int], start: in
         OrreryError: the model's own numbers are not finite.
     """
     hidden = model(torch.tensor(tokens, device=cache.device), Cached(cache, [(0, start, len(tokens))]))
-    logits = model.head(hidden[-1:])[0].float().cpu()
+    return finite_logits(model, hidden[-1], start + len(tokens))
+
+
+def finite_logits(model: Decoder, hidden: Tensor, position: int) -> Tensor:
+    """(d,) hidden state -> (V,) float32 on the CPU, about the token at `position`.
+
+    Raises:
+        OrreryError: the model's own numbers are not finite.
+    """
+    return finite(model.head(hidden[None])[0].float().cpu(), position)
+
+
+def finite(logits: Tensor, position: int) -> Tensor:
+    """The logits (V,) about the token at `position`.
+
+    Raises:
+        OrreryError: they are not finite.
+    """
     if not bool(logits.isfinite().all()):
         raise OrreryError(
-            f"the model gives logits that are no numbers at position {start + len(tokens)}; its weights are damaged or "
+            f"the model gives logits that are no numbers at position {position}; its weights are damaged or "
             "its training diverged"
         )
     return logits
+
+
+@torch.inference_mode()
+def prompt_logprobs(
+    model: Decoder, ids: Sequence[int], n: int, *, known: int
+) -> tuple[dict[int, float], ...]:
+    """For each token of a prompt but the first: its own log-probability and those of the n likeliest in its place."""
+    hidden = model(torch.tensor(ids, device=model.device), Packed([len(ids)], device=model.device))[:-1]
+    out: list[dict[int, float]] = []
+    for start in range(0, len(ids) - 1, _ROWS):  # all rows of a large vocabulary at once would be gigabytes
+        rows = model.head(hidden[start : start + _ROWS]).cpu()
+        out += read_logprobs(rows, ids[start + 1 : start + 1 + _ROWS], n, known=known)
+    return tuple(out)
+
+
+def constraint_of(
+    model: Decoder, tokenizer: Tokenizer, request: GenerateRequest, stop_ids: Collection[int]
+) -> Constraint | None:
+    """The request's grammar at the beginning of its text.
+
+    Raises:
+        OrreryError: the grammar is malformed, or no text matches it.
+    """
+    if request.grammar is None:
+        return None
+    begins = request.ids[-1] in tokenizer.special.values()
+    return Constraint.compile(
+        request.grammar, tokenizer, vocab=model.cfg.vocab_size, stop_ids=stop_ids, fresh=begins
+    )
 
 
 def primed_detokenizer(tokenizer: Tokenizer, prompt: Sequence[int]) -> Detokenizer:
@@ -162,43 +259,3 @@ def primed_detokenizer(tokenizer: Tokenizer, prompt: Sequence[int]) -> Detokeniz
         for token in prompt:
             detokenizer.push(token)
     return detokenizer
-
-
-def new_tokens(model: Decoder, request: GenerateRequest) -> int:
-    """How many tokens can be made: the last one is never read, so it needs no place in the context."""
-    return min(request.max_tokens, model.cfg.max_positions - len(request.ids) + 1)
-
-
-def check_request(model: Decoder, request: GenerateRequest) -> None:
-    """Refuse what cannot be done.
-
-    Raises:
-        OrreryError: names the setting or the limit.
-    """
-    limit, vocab_size = model.cfg.max_positions, model.cfg.vocab_size
-    check_sampling(request.sampling, vocab_size)
-    if request.max_tokens < 1 or request.num_beams < 1:
-        raise OrreryError(
-            f"max_tokens and num_beams must be 1 or more, not {request.max_tokens} and {request.num_beams}"
-        )
-    if not len(request.ids):
-        raise OrreryError("the prompt is empty; give at least one token to go on from")
-    outside = [i for i in request.ids if not 0 <= i < vocab_size]
-    if outside:
-        raise OrreryError(
-            f"token id {outside[0]} is outside the model's vocabulary of {vocab_size}; encode with its own tokenizer"
-        )
-    if len(request.ids) > limit:
-        raise OrreryError(
-            f"the prompt has {len(request.ids)} tokens but the model's context is {limit}; shorten it, or cut it with "
-            "truncation='left', which keeps the end"
-        )
-    s = request.sampling
-    penalties = (s.repetition_penalty, s.presence_penalty, s.frequency_penalty, s.logit_bias)
-    filters = (s.temperature, s.top_k, s.top_p, s.min_p, s.typical_p)
-    if request.num_beams > 1 and (
-        penalties != (1, 0, 0, {}) or (s.temperature != 0 and filters != (1, 0, 1, 0, 1))
-    ):
-        raise OrreryError(
-            "beam search does not sample: set temperature=0 and leave penalties and logit_bias out, or num_beams=1"
-        )

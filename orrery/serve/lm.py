@@ -23,14 +23,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from orrery.kit.errors import OrreryError
-from orrery.kit.lm import Completion, EmbedRequest, GenerateRequest, Sampling, Score, ScoreRequest
+from orrery.kit.lm import Completion, EmbedRequest, GenerateRequest, Grammar, Sampling, Score, ScoreRequest
 from orrery.model.config import DecoderConfig
 from orrery.model.decoder import Decoder
 from orrery.model.packed import Packed
+from orrery.serve.contrastive import contrastive_tokens
 from orrery.serve.find import find_model
-from orrery.serve.generate import Generation, beam_completion
+from orrery.serve.generate import Generation, beam_completion, prompt_logprobs, sampled_tokens
 from orrery.serve.mode import evaluating
 from orrery.serve.open import open_folder, open_gguf
+from orrery.serve.request import check_request, refuse_engine_only
+from orrery.serve.sampling import bad_word_ids, breaker_ids, choice_requests, given
 from orrery.serve.windows import check_ids, windowed_logprobs
 from orrery.text.chat import ChatFormat
 from orrery.text.tokenizer import Tokenizer
@@ -41,10 +44,11 @@ Prompt = str | Sequence[int] | Sequence[Message]
 
 
 class Settings(TypedDict, total=False):
-    """What `generate` and `stream` take by name; see `kit.lm.Sampling` for the meaning and the defaults.
+    """What `generate` and `stream` take by name; see `kit.lm.Sampling` and `GenerateRequest` for the meaning and the defaults.
 
-    stop: texts that end the generation; they are not part of the result. truncation: what happens to a prompt longer
-    than the model's context: "error", or "left", which keeps its end.
+    stop: texts that end the generation; they are not part of the result. bad_words: texts or sequences of ids. dry_breakers:
+    short texts or ids. truncation: what happens to a prompt longer than the model's context: "error", or "left", which keeps
+    its end.
     """
 
     max_tokens: int
@@ -57,10 +61,23 @@ class Settings(TypedDict, total=False):
     presence_penalty: float
     frequency_penalty: float
     logit_bias: dict[int, float]
+    bad_words: Sequence[str | Sequence[int]]
+    xtc_probability: float
+    xtc_threshold: float
+    dry_multiplier: float
+    dry_base: float
+    dry_allowed_length: int
+    dry_breakers: Sequence[str | int]
+    contrastive_alpha: float
     seed: int
     stop: str | Sequence[str] | None
     num_beams: int
     length_penalty: float
+    n: int
+    best_of: int | None
+    logprobs: int | None
+    prompt_logprobs: int | None
+    grammar: Grammar | None
     ignore_eos: bool
     truncation: Literal["error", "left"]
 
@@ -200,10 +217,12 @@ class LM:
 
         A text gets BOS in front where the tokenizer has it; its special tokens are plain text. `ids` of the result ends
         with the stop id if one ended it; `logprobs` are the model's own, before temperature and filters. A finish
-        reason of "length" means max_tokens or the end of the context.
+        reason of "length" means max_tokens or the end of the context. With n above 1 the further continuations are in
+        `others`.
 
         Raises:
-            OrreryError: an empty prompt, one longer than the context, or settings that mean nothing.
+            OrreryError: an empty prompt, one longer than the context, settings that mean nothing, or a request for what the
+                engine alone can do.
         """
         if not isinstance(prompt, str) and len(prompt) and isinstance(prompt[0], GenerateRequest):
             return [self._complete(request) for request in prompt]  # type: ignore[arg-type]
@@ -213,14 +232,19 @@ class LM:
         """The text of `generate` piece by piece, each as soon as it is certain.
 
         Raises:
-            OrreryError: as `generate`, before the first piece; or num_beams above 1, whose text is known at the end only.
+            OrreryError: as `generate`, before the first piece; num_beams above 1, whose text is known at the end only; or what
+                a stream of one text has no place for.
         """
         request = self.request(prompt, **settings)
         if request.num_beams > 1:
             raise OrreryError(
                 "beam search knows its text only at the end; use generate, or num_beams=1 to stream"
             )
-        return self._pieces(self._generation(request))
+        if (request.n, request.best_of, request.logprobs, request.prompt_logprobs) != (1, None, None, None):
+            raise OrreryError(
+                "stream gives one text and nothing beside it; use generate for n, best_of, logprobs and prompt_logprobs"
+            )
+        return self._pieces(self.generation(request))
 
     def request(
         self,
@@ -230,6 +254,11 @@ class LM:
         stop: str | Sequence[str] | None = None,
         num_beams: int = 1,
         length_penalty: float = 1.0,
+        n: int = 1,
+        best_of: int | None = None,
+        logprobs: int | None = None,
+        prompt_logprobs: int | None = None,
+        grammar: Grammar | None = None,
         ignore_eos: bool = False,
         truncation: Literal["error", "left"] = "error",
         **sampling: Any,
@@ -240,6 +269,10 @@ class LM:
             raise TypeError(
                 f"generate takes no setting '{min(unknown)}'; it takes {', '.join(Settings.__annotations__)}"
             )
+        if "bad_words" in sampling:
+            sampling["bad_words"] = bad_word_ids(self.tokenizer, sampling["bad_words"])
+        if "dry_breakers" in sampling:
+            sampling["dry_breakers"] = breaker_ids(self.tokenizer, sampling["dry_breakers"])
         return GenerateRequest(
             ids=self.prompt_ids(prompt, max_tokens=max_tokens, truncation=truncation),
             max_tokens=max_tokens,
@@ -248,7 +281,21 @@ class LM:
             ignore_eos=ignore_eos,
             num_beams=num_beams,
             length_penalty=length_penalty,
+            n=n,
+            best_of=best_of,
+            logprobs=logprobs,
+            prompt_logprobs=prompt_logprobs,
+            grammar=grammar,
         )
+
+    def generation(self, request: GenerateRequest) -> Generation:
+        """One continuation, to be iterated piece by piece with the model in eval mode; n and num_beams are not looked at.
+
+        Raises:
+            OrreryError: as `generate`.
+        """
+        search = contrastive_tokens if request.sampling.contrastive_alpha else sampled_tokens
+        return Generation(self.model, self.tokenizer, request, self._stops(request), search=search)
 
     def prompt_ids(
         self, prompt: Prompt, *, max_tokens: int = 128, truncation: Literal["error", "left"] = "error"
@@ -270,16 +317,24 @@ class LM:
     # --- inside
 
     def _complete(self, request: GenerateRequest) -> Completion:
-        if request.num_beams > 1:
-            with evaluating(self.model):
-                return beam_completion(self.model, self.tokenizer, request, self._stops(request))
-        generation = self._generation(request)
-        for _ in self._pieces(generation):
+        check_request(self.model, request)
+        refuse_engine_only(request)
+        known = self.tokenizer.vocab_size
+        with evaluating(self.model):
+            if request.num_beams > 1:
+                done = beam_completion(self.model, self.tokenizer, request, self._stops(request))
+            else:
+                done = given(request, [self._run(choice) for choice in choice_requests(request)])
+            if request.prompt_logprobs is None:
+                return done
+            read = prompt_logprobs(self.model, request.ids, request.prompt_logprobs, known=known)
+        return replace(done, prompt_logprobs=read)
+
+    def _run(self, request: GenerateRequest) -> Completion:
+        generation = self.generation(request)
+        for _ in generation:
             pass
         return generation.completion
-
-    def _generation(self, request: GenerateRequest) -> Generation:
-        return Generation(self.model, self.tokenizer, request, self._stops(request))
 
     def _pieces(self, generation: Generation) -> Iterator[str]:
         with evaluating(self.model):

@@ -10,7 +10,8 @@ from orrery.kit.errors import OrreryError
 class StopStrings:
     """Push text as it comes; what comes back never holds a part of a stop string. `found` says that one was met.
 
-    The text returned, joined, is the whole text cut at the first place where a stop string stands.
+    The text returned, joined, is the whole text cut before the stop string that ends first (of several that end there, the
+    longest), however the text comes in pieces.
 
     Raises:
         OrreryError: an empty stop string, which would stop everything.
@@ -24,12 +25,14 @@ class StopStrings:
         self._held = ""
 
     def push(self, text: str) -> str:
-        """The text that is certain by now."""
+        """The text that is certain by now; nothing once a stop string was met."""
+        if self.found:
+            return ""
         held = self._held + text
-        places = [place for stop in self.stops if (place := held.find(stop)) >= 0]
-        if places:
+        met = [(at + len(stop), at) for stop in self.stops if (at := held.find(stop)) >= 0]
+        if met:
             self.found, self._held = True, ""
-            return held[: min(places)]
+            return held[: min(met)[1]]
         keep = max((_overlap(held, stop) for stop in self.stops), default=0)
         self._held = held[len(held) - keep :]
         return held[: len(held) - keep]

@@ -26,7 +26,7 @@ from orrery.train.blocks import compiled, recomputed
 from orrery.train.budget import first_total
 from orrery.train.checkpoint import only_one
 from orrery.train.config import TrainConfig
-from orrery.train.objectives import CausalLM, MultiToken
+from orrery.train.objectives import CausalLM, DraftObjective, MultiToken
 from orrery.train.objectives.apply import Vocabulary
 from orrery.train.precision import choose_precision
 from orrery.train.probe import measure_costs
@@ -94,7 +94,7 @@ def train(
     """
     out, world = Path(out), World.here()
     device = next(model.parameters()).device
-    if vocabulary is None and not isinstance(cfg.objective, CausalLM | MultiToken):
+    if vocabulary is None and not isinstance(cfg.objective, CausalLM | MultiToken | DraftObjective):
         raise OrreryError(
             f"the objective '{cfg.objective.kind}' needs special tokens; give train() the tokenizer as vocabulary"
         )

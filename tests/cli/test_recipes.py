@@ -39,21 +39,23 @@ def test_recipe_runs_tiny(path: Path, small_run: Path, tmp_path: Path) -> None:
     stage = single(data, small_run, text)
     single_stage(stage, settings(data), kind=data["kind"], out=out)
     made = next(p for p in out.iterdir() if (p / "orrery.json").is_file())
-    assert read_receipt(made).kind == {"train": "model", "prepare": "data"}[data["kind"]]
+    assert (
+        read_receipt(made).kind == {"train": "model", "prepare": "data", "drafter": "drafter"}[data["kind"]]
+    )
 
 
 def single(data: dict[str, Any], run: Path, text: dict[str, Any]) -> dict[str, Any]:
     if data["kind"] == "prepare":
         return {**data, "tokenizer": str(run), "source": text, "split": {"heldout": 0.1}}
-    return {**data, "data": str(run)}
+    return {**data, "data": str(run), **({"base": str(run)} if data["kind"] == "drafter" else {})}
 
 
 def settings(data: dict[str, Any]) -> list[str]:
-    if data["kind"] != "train":
+    if data["kind"] == "prepare":
         return []
-    heads = ["model.n_kv_heads=1"] if "n_kv_heads" in data["model"] else []
+    heads = ["model.n_kv_heads=1"] if "n_kv_heads" in data.get("model", {}) else []
     return [
-        *TINY,
+        *(setting for setting in TINY if data["kind"] == "train" or setting.startswith("loader")),
         *heads,
         "loop.minutes=null",
         "loop.steps=3",

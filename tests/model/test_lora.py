@@ -23,9 +23,11 @@ from orrery.model.lora import (
     Using,
     merge_adapter,
     new_adapter,
+    product_in_blocks,
     rows_product,
 )
-from orrery.model.lowbit import QuantLinear
+from orrery.model.lowbit import QuantLinear, ops
+from orrery.model.quantised import use_native_kernels
 
 from .shapes import ids, tiny
 
@@ -77,10 +79,11 @@ def test_a_row_of_a_product_is_the_same_bits_in_any_company(width: int, out: int
     generator = torch.Generator().manual_seed(width * 1000 + out)
     x, weight = (torch.randn(rows, width, generator=generator) for rows in (101, out))
     with torch.no_grad():
-        together = rows_product(x[at : at + n], weight)
-        alone = torch.cat([rows_product(row[None], weight) for row in x[at : at + n]])
-    assert torch.equal(together, alone)
-    torch.testing.assert_close(together, x[at : at + n] @ weight.t(), atol=1e-4, rtol=1e-4)
+        for product in (rows_product, product_in_blocks):
+            together = product(x[at : at + n], weight)
+            alone = torch.cat([product(row[None], weight) for row in x[at : at + n]])
+            assert torch.equal(together, alone)
+            torch.testing.assert_close(together, x[at : at + n] @ weight.t(), atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -107,6 +110,24 @@ def test_several_adapters_in_a_batch_equal_each_alone(name: str) -> None:
     cached = Cached(cache, [(row, 0, n) for row, n in enumerate(lengths)])
     cached.adapters = ctx.adapters
     torch.testing.assert_close(model(tokens, cached), torch.cat(batch), atol=2e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_with_our_kernels_a_batch_of_adapters_is_each_alone_bit_for_bit() -> None:
+    if not ops.plain(torch.ones(1)):
+        pytest.skip("our kernel cannot be compiled on this machine")
+    model, lengths = tiny(), (5, 1, 19, 4)
+    use_native_kernels(model)
+    slots = AdapterSlots.of(model)
+    numbers = [slots.add(made(model, seed)) for seed in (1, 2)]
+    asked, tokens = [numbers[0], None, numbers[1], numbers[0]], ids(29)
+    ctx = Packed(lengths)
+    ctx.adapters = slots_of_tokens(asked, lengths)
+    batch = model(tokens, ctx).split(lengths)
+    for part, want, slot, n in zip(tokens.split(lengths), batch, asked, lengths, strict=True):
+        alone = Packed([n])
+        alone.adapters = slots_of_tokens([slot], [n])
+        assert torch.equal(model(part, alone), want)
 
 
 @torch.no_grad()

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -16,6 +19,7 @@ from orrery.kit.errors import OrreryError
 from orrery.model import Packed, load_model
 from orrery.model.adapter_slots import AdapterSlots
 from orrery.model.lora import Adapter, Lora, LowRank, linear_shapes, merge_adapter, new_adapter
+from orrery.model.peft_config import read_settings
 from orrery.model.peft_format import read_peft, write_peft
 
 from .families.cases import CASES
@@ -202,6 +206,35 @@ def test_configs_that_are_refused(settings: dict[str, Any], says: str, folders: 
     with pytest.raises(OrreryError, match=None) as error:
         read_peft(copied(folders, tmp_path, **settings), load_model(folders / "model"))
     assert says in str(error.value)
+
+
+ANY_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3),
+    max_leaves=6,
+)
+PARTS = st.sampled_from(
+    ["r", "lora_alpha", "lora_dropout", "rank_pattern", "alpha_pattern", "use_rslora", "init_lora_weights"]
+)
+
+
+@examples(max_examples=300, deadline=None)
+@given(changes=st.dictionaries(PARTS | st.text(max_size=8), ANY_JSON, max_size=4))
+def test_any_config_is_read_or_refused(
+    changes: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "any"
+    folder.mkdir(exist_ok=True)
+    (folder / CONFIG).write_text(json.dumps({"peft_type": "LORA", "r": 8, "lora_alpha": 16} | changes))
+    try:
+        scale = read_settings(folder).scale("model.layers.0.self_attn.q_proj", 8)
+    except OrreryError:
+        return
+    assert abs(scale) < 1e6
 
 
 KEY = "base_model.model.model.layers.0.self_attn.q_proj."

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orrery.kit.errors import OrreryError
-from orrery.serve.beam import Beam, beam_search, gnmt_length
+from orrery.serve.beam import Beam, _falling, beam_search, gnmt_length
 
 EOS = 0
 
@@ -113,6 +113,14 @@ def test_a_higher_penalty_prefers_longer_texts() -> None:
         return len(beam_search(p, step, width=4, max_tokens=6, ended=stop, length_penalty=alpha)[0].ids)
 
     assert [length(0.0), length(2.0)] == [1, 6]
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([-1.0, 0.0, 0.5]), min_size=1, max_size=300), st.integers(1, 300))
+def test_places_fall_as_in_a_whole_sort(values, asked) -> None:
+    """Also far beyond the first places that are sorted, and with many equals."""
+    want = torch.tensor(values).sort(descending=True, stable=True).indices.tolist()
+    assert list(itertools.islice(_falling(torch.tensor(values)), asked)) == want[:asked]
 
 
 def test_mistakes_are_named() -> None:

@@ -66,6 +66,81 @@ def test_typical_prefers_expected_surprise_to_high_probability() -> None:
     assert kept(s.typical(HALVES, 0.8)) == [0, 1, 2]
 
 
+def test_xtc_leaves_the_least_likely_of_the_top_choices() -> None:
+    assert kept(s.xtc(HALVES, 0.2)) == [1, 2, 3, 4]  # two have at least 0.2
+    assert kept(s.xtc(HALVES, 0.125)) == [2, 3, 4]
+    assert kept(s.xtc(HALVES, 0.06)) == [4]  # of the two sixteenths the larger id
+    assert s.xtc(HALVES, 0.3) is HALVES  # with a single top choice there is nothing else to say
+    assert kept(s.xtc(torch.tensor([0.0, -INF, 0.0]), 0.0)) == [2]  # what is ruled out is no choice
+
+
+def test_xtc_acts_where_the_coin_falls_below_its_probability() -> None:
+    sampling = Sampling(xtc_probability=0.5, xtc_threshold=0.2)
+    assert kept(s.filtered(HALVES, sampling, coin=0.49)) == [1, 2, 3, 4]
+    assert kept(s.filtered(HALVES, sampling, coin=0.5)) == [0, 1, 2, 3, 4]
+    assert kept(s.filtered(HALVES, Sampling(xtc_threshold=0.2), coin=0.0)) == [0, 1, 2, 3, 4]
+
+
+def test_filters_look_at_what_the_one_before_left() -> None:
+    """After top-k 2 the probabilities are 2/3 and 1/3, so a mass of 0.6 is reached by the first; of all five by two."""
+    assert kept(s.filtered(HALVES, Sampling(top_k=2, top_p=0.6))) == [0]
+    assert kept(s.filtered(HALVES, Sampling(top_p=0.6))) == [0, 1]
+    ids, logits = s.candidates(HALVES, Sampling(temperature=0.5, top_k=3))
+    assert ids.tolist() == [0, 1, 2]
+    assert torch.equal(logits, HALVES[:3] / 0.5)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.integers(1, 400).flatmap(
+        lambda n: st.tuples(
+            st.lists(st.sampled_from([-INF, -1.0, 0.0, 0.5, 2.0]), min_size=n, max_size=n),
+            st.integers(1, n + 3),
+        )
+    )
+)
+def test_the_largest_are_those_of_a_stable_sort(case) -> None:
+    values, k = torch.tensor(case[0]), case[1]
+    want = values.sort(descending=True, stable=True).indices[:k]
+    assert torch.equal(s.largest(values, k)[:k], want)
+    kept_by_sort = values.index_fill(0, values.sort(descending=True, stable=True).indices[k:], -INF)
+    assert torch.equal(s.top_k(values, k), kept_by_sort)
+
+
+@pytest.mark.parametrize("p", [0.3, 0.9, 0.999])
+@pytest.mark.parametrize("scale", [0.001, 1.0, 4.0])
+def test_masses_of_large_vocabularies_are_those_of_a_whole_sort(p, scale) -> None:
+    """A flat distribution needs most of 5,000 tokens, a peaked one a few."""
+    logits = (torch.randn(5000, generator=torch.Generator().manual_seed(1)) * scale * 8).round() / 8
+    order = logits.sort(descending=True, stable=True).indices
+    n = 1 + int((logits.double().softmax(0)[order].cumsum(0)[:-1] < p - s.filters.ROUNDING).sum())
+    assert kept(s.top_p(logits, p)) == sorted(order[:n].tolist())
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([0.0, 0.5, 1.0, 3.0]), min_size=1, max_size=12), st.data())
+def test_equal_logits_may_change_places(values, data) -> None:
+    """How many tokens of each logit stay does not depend on the order of the vocabulary; of equals the smaller ids stay."""
+    logits, order = torch.tensor(values), data.draw(st.permutations(range(len(values))))
+    k, p = data.draw(st.integers(1, 12)), data.draw(st.floats(0.05, 0.99))
+    for keep in (
+        lambda x: s.top_k(x, k),
+        lambda x: s.top_p(x, p),
+        lambda x: s.min_p(x, p),
+        lambda x: s.typical(x, p),
+        lambda x: s.xtc(x, p / 4),
+    ):
+        one, two = keep(logits), keep(logits[list(order)])
+        assert sorted(one[kept(one)].tolist()) == sorted(two[kept(two)].tolist())
+        assert kept(one)
+    for keep in (lambda x: s.top_k(x, k), lambda x: s.top_p(x, p), lambda x: s.typical(x, p)):
+        out = keep(logits)
+        for value in set(values):
+            places = [i for i, v in enumerate(values) if v == value]
+            stays = [i for i in places if i in kept(out)]
+            assert stays == places[: len(stays)]
+
+
 def test_repetition_penalty_lowers_both_signs() -> None:
     seen = torch.tensor([True, True, False, True])
     out = s.repetition_penalty(torch.tensor([3.0, -3.0, 3.0, 0.0]), seen, 1.5)
@@ -169,7 +244,14 @@ def test_what_is_drawn_was_kept(logits, u, p, k) -> None:
     [
         {"temperature": -1.0}, {"temperature": math.nan}, {"temperature": 1e-9}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5}, {"min_p": -0.1},
         {"typical_p": 0.0}, {"repetition_penalty": 0.0}, {"presence_penalty": math.inf}, {"frequency_penalty": math.nan},
-        {"logit_bias": {9: 1.0}}, {"logit_bias": {0: math.inf}},
+        {"logit_bias": {9: 1.0}}, {"logit_bias": {0: math.inf}}, {"logit_bias": {-1: 1.0}}, {"logit_bias": {0: 1e308}},
+        {"logit_bias": {0: math.nan}}, {"temperature": math.inf}, {"temperature": 1e308}, {"repetition_penalty": math.inf},
+        {"presence_penalty": 1e308}, {"frequency_penalty": -1e308}, {"top_p": math.nan}, {"min_p": math.nan},
+        {"bad_words": ((),)}, {"bad_words": ((1,), (2, 5))}, {"xtc_probability": 1.1}, {"xtc_threshold": -0.1},
+        {"dry_multiplier": -1.0}, {"dry_multiplier": math.nan}, {"dry_base": 0.5}, {"dry_base": math.inf},
+        {"dry_allowed_length": 0}, {"dry_breakers": (5,)}, {"contrastive_alpha": 1.5}, {"contrastive_alpha": math.nan},
+        {"contrastive_alpha": 0.6}, {"contrastive_alpha": 0.6, "top_k": 4, "temperature": 0.5},
+        {"contrastive_alpha": 0.6, "top_k": 4, "top_p": 0.9}, {"contrastive_alpha": 0.6, "top_k": 1},
     ],
 )  # fmt: skip
 def test_settings_that_mean_nothing_are_refused(change) -> None:
@@ -179,3 +261,24 @@ def test_settings_that_mean_nothing_are_refused(change) -> None:
 
 def test_the_defaults_are_fine() -> None:
     s.check_sampling(Sampling(), 5)
+    s.check_sampling(Sampling(contrastive_alpha=0.6, top_k=4, temperature=0), 5)
+
+
+def test_a_long_setting_is_not_repeated_whole() -> None:
+    with pytest.raises(OrreryError) as error:
+        s.check_sampling(Sampling(logit_bias=dict.fromkeys(range(100_000), 1.0)), 5)
+    assert len(str(error.value)) < 200
+
+
+@settings(deadline=None)
+@given(some_logits, st.sampled_from([1e-9, 1e9]), st.sampled_from([-1e9, 1e9]), st.sampled_from([1e-6, 1e6]))
+def test_the_largest_settings_give_numbers(logits, repetition, other, t) -> None:
+    sampling = Sampling(
+        temperature=t, repetition_penalty=repetition, presence_penalty=other, frequency_penalty=other,
+        logit_bias={0: other}, dry_multiplier=1e9, dry_base=1e9,
+    )  # fmt: skip
+    s.check_sampling(sampling, len(logits))
+    counts, ids = torch.full((len(logits),), 10), [0] * 50
+    out = s.filtered(s.penalized(logits, sampling, before=counts, made=counts, ids=ids), sampling)
+    assert out.isfinite().all()
+    assert 0 <= s.draw(out, 0.5) < len(logits)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 
@@ -13,7 +14,16 @@ from hypothesis import strategies as st
 
 import orrery
 from orrery.kit.errors import OrreryError
-from orrery.kit.lm import EmbedRequest, GenerateRequest, LanguageModel, Sampling, ScoreRequest
+from orrery.kit.lm import (
+    EmbedRequest,
+    GenerateRequest,
+    Grammar,
+    LanguageModel,
+    Observe,
+    Sampling,
+    ScoreRequest,
+    Steering,
+)
 from orrery.serve.lm import LM
 from orrery.text import TokenizerConfig, train_tokenizer
 from orrery.text.chat import ChatFormat
@@ -161,7 +171,132 @@ def test_rows_beyond_the_tokenizer_are_never_drawn(make_model, tokenizer) -> Non
     assert done.logprobs == pytest.approx(rows[torch.arange(30), torch.tensor(done.ids)].tolist(), abs=1e-5)
 
 
+# --- several continuations, and what is reported
+
+
+def test_the_first_of_several_is_the_one_alone(lm) -> None:
+    alone = lm.generate(SOME, max_tokens=10, seed=3, ignore_eos=True)
+    three = lm.generate(SOME, max_tokens=10, seed=3, ignore_eos=True, n=3)
+    assert replace(three, others=()) == alone
+    assert len({alone.ids, *(done.ids for done in three.others)}) == 3
+    named = GenerateRequest(
+        ids=SOME, max_tokens=10, sampling=Sampling(seed=3), ignore_eos=True, request_id="#2"
+    )
+    assert lm.generate([named])[0].ids == three.others[1].ids
+    more = lm.generate(SOME, max_tokens=10, seed=3, ignore_eos=True, n=5)
+    assert more.others[:2] == three.others
+
+
+def test_best_of_gives_the_likeliest(lm) -> None:
+    made = lm.generate(SOME, max_tokens=6, seed=1, ignore_eos=True, n=5)
+    every = [replace(made, others=()), *made.others]
+    best = lm.generate(SOME, max_tokens=6, seed=1, ignore_eos=True, n=2, best_of=5)
+    ranked = sorted(every, key=lambda done: -sum(done.logprobs) / len(done.logprobs))
+    assert [replace(best, others=()), *best.others] == ranked[:2]
+
+
+def test_alternatives_are_those_of_the_logits(lm) -> None:
+    done = lm.generate(SOME, max_tokens=8, seed=2, ignore_eos=True, logprobs=3, n=2)
+    for one in (done, *done.others):
+        rows = lm.logits([*SOME, *one.ids])[len(SOME) - 1 : -1].log_softmax(-1)
+        assert len(one.top_logprobs) == 8
+        for row, top, id, logprob in zip(rows, one.top_logprobs, one.ids, one.logprobs, strict=True):
+            want = row.topk(3)
+            assert list(top) == want.indices.tolist()
+            assert list(top.values()) == pytest.approx(want.values.tolist(), abs=1e-5)
+            assert top.get(id, logprob) == logprob
+    bare = lm.generate(SOME, max_tokens=8, seed=2, ignore_eos=True)
+    assert (bare.ids, bare.logprobs, bare.top_logprobs) == (done.ids, done.logprobs, ())
+    assert lm.generate(SOME, max_tokens=2, ignore_eos=True, logprobs=0).top_logprobs == ({}, {})
+
+
+@pytest.mark.parametrize("how", [{}, {"num_beams": 2}, {"n": 2}])
+def test_the_prompt_is_reported(lm, how) -> None:
+    prompt = SOME * 8  # more than are looked at at once
+    rows = lm.logits(prompt)[:-1].log_softmax(-1)
+    done = lm.generate(prompt, max_tokens=2, ignore_eos=True, prompt_logprobs=2, **how)
+    assert len(done.prompt_logprobs) == len(prompt) - 1
+    for row, read, id in zip(rows, done.prompt_logprobs, prompt[1:], strict=True):
+        assert next(iter(read)) == id
+        assert set(read) == {id, *row.topk(2).indices.tolist()}
+        assert list(read.values()) == pytest.approx([float(row[i]) for i in read], abs=1e-5)
+    assert lm.generate([9], max_tokens=1, prompt_logprobs=5).prompt_logprobs == ()
+
+
+def test_words_that_must_not_be_said_and_marks_over_which_nothing_repeats(lm) -> None:
+    request = lm.request("the", bad_words=["cat", (1, 2)], dry_breakers=["\n"], dry_multiplier=0.8)
+    s = request.sampling
+    assert (1, 2) in s.bad_words and tuple(lm.tokenizer.encode(" cat")) in s.bad_words
+    assert lm.tokenizer.encode("\n")[0] in s.dry_breakers
+    first = lm.generate(SOME, max_tokens=1, temperature=0, ignore_eos=True).ids[0]
+    held = lm.generate(
+        SOME, max_tokens=9, temperature=0, ignore_eos=True, bad_words=[(first,), (SOME[-1], 7)]
+    )
+    assert first not in held.ids
+    assert held.ids[0] != 7
+
+
+def test_dry_ends_a_loop(lm) -> None:
+    how = dict(max_tokens=40, temperature=0, ignore_eos=True)
+
+    def longest_echo(ids: tuple[int, ...]) -> int:
+        """Tokens at the end that stood there before."""
+        return max(
+            (n for n in range(1, 20) for i in range(len(ids) - n) if ids[i : i + n] == ids[-n:]), default=0
+        )
+
+    free = lm.generate([77] * 5, logit_bias={77: 12.0}, **how).ids
+    held = lm.generate([77] * 5, logit_bias={77: 12.0}, dry_multiplier=0.8, **how).ids
+    assert longest_echo(free) > 10 > longest_echo(held)
+
+
+def test_a_grammar_shapes_the_text(lm) -> None:
+    pytest.importorskip("llguidance", reason="needs the extra: pip install 'orrery-lm[serve]'")
+    for seed in range(4):
+        done = lm.generate(
+            "def", max_tokens=30, seed=seed, grammar=Grammar(kind="regex", source="(cat|mat)+!")
+        )
+        assert re.fullmatch(r"(cat|mat)*(c|ca|m|ma|!)?", done.text)
+        assert (done.finish_reason == "stop") == done.text.endswith("!")
+    grammar = Grammar(kind="regex", source="(cat|mat){3}")
+    assert (
+        "".join(lm.stream("def", seed=5, grammar=grammar)) == lm.generate("def", seed=5, grammar=grammar).text
+    )
+    picked = lm.generate("def", seed=1, grammar=Grammar(kind="choice", source='["the cat", "the mat"]'), n=4)
+    assert {one.text for one in (picked, *picked.others)} <= {"the cat", "the mat"}
+    with pytest.raises(OrreryError, match="follows no grammar"):
+        lm.generate("def", num_beams=2, grammar=Grammar(kind="regex", source="a"))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"n": 0}, "n must be 1"), ({"n": 3, "best_of": 2}, "best_of at least n"), ({"logprobs": -1}, "logprobs must be from 0 to 320"),
+        ({"prompt_logprobs": 10**9}, "prompt_logprobs must be"), ({"adapter": "x"}, "Engine"), ({"steering": (Steering(layer=0, vector=()),)}, "Engine"),
+        ({"observe": (Observe(what="logit_lens"),)}, "Engine"), ({"num_beams": 2, "n": 3}, "at most num_beams"),
+        ({"num_beams": 2, "logprobs": 1}, "no alternatives"), ({"num_beams": 2, "best_of": 2}, "best_of"),
+    ],
+)  # fmt: skip
+def test_nothing_asked_for_is_silently_left_out(lm, change, says) -> None:
+    with pytest.raises(OrreryError, match=says):
+        lm.generate([GenerateRequest(ids=SOME, **change)])
+
+
+@pytest.mark.parametrize("change", [{"n": 2}, {"best_of": 2}, {"logprobs": 1}, {"prompt_logprobs": 1}])
+def test_a_stream_is_one_text(lm, change) -> None:
+    with pytest.raises(OrreryError, match="use generate"):
+        lm.stream(SOME, **change)
+
+
 # --- beams
+
+
+def test_the_n_best_beams(lm) -> None:
+    best = lm.generate(SOME, max_tokens=5, num_beams=4, ignore_eos=True)
+    three = lm.generate(SOME, max_tokens=5, num_beams=4, ignore_eos=True, n=3)
+    assert replace(three, others=()) == best
+    scores = [sum(done.logprobs) for done in (three, *three.others)]
+    assert len(scores) == 3 and scores == sorted(scores, reverse=True)
 
 
 def test_beams_find_at_least_what_greedy_finds(lm) -> None:

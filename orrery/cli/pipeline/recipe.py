@@ -16,6 +16,7 @@ from orrery.kit.errors import OrreryError, suggest
 from orrery.model.config import DecoderConfig
 from orrery.text.train import TokenizerConfig
 from orrery.train.config import TrainConfig
+from orrery.train.objectives import DraftEagle
 
 
 @config
@@ -79,6 +80,23 @@ class TrainStage:
 
 
 @config
+class DrafterStage:
+    """Train a drafter for a finished model, which stays as it is; `loop.objective` says which kind (medusa, eagle, semi)."""
+
+    kind: Literal["drafter"] = "drafter"
+    name: str = "drafter"
+    base: str = "train"
+    data: str = "data"
+    loader: LoaderConfig = LoaderConfig()
+    loop: TrainConfig = TrainConfig(minutes=4.0, objective=DraftEagle())
+
+    reads_source: ClassVar[bool] = False
+
+    def inputs(self) -> dict[str, str]:
+        return {"model": self.base, "data": self.data}
+
+
+@config
 class EvaluateStage:
     """Bits per byte of held-out documents: the model, n-gram models counted on the same tokens, and xz."""
 
@@ -122,7 +140,8 @@ class GenerateStage:
 
 
 Stage = Annotated[
-    TokenizerStage | PrepareStage | TrainStage | EvaluateStage | GenerateStage, Field(discriminator="kind")
+    TokenizerStage | PrepareStage | TrainStage | DrafterStage | EvaluateStage | GenerateStage,
+    Field(discriminator="kind"),
 ]
 
 

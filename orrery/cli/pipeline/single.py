@@ -1,4 +1,4 @@
-"""One stage on its own: a recipe with `kind: prepare` or `kind: train` is a run of that one stage."""
+"""One stage on its own: a recipe with `kind: prepare` or `kind: train` (or `drafter`) is a run of that one stage."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ RUN_KEYS = ("out", "source", "split")
 
 
 def single_stage(
-    recipe: str | Path | dict[str, Any], overrides: list[str], *, kind: str, out: Path | None = None
+    recipe: str | Path | dict[str, Any],
+    overrides: list[str],
+    *,
+    kind: str | tuple[str, ...],
+    out: Path | None = None,
 ) -> Path:
-    """Run the one stage a recipe describes; returns the run folder.
+    """Run the one stage a recipe describes, which is of this kind or one of these; returns the run folder.
 
     Raises:
         OrreryError: the recipe is of another kind, or a setting is wrong.
@@ -25,10 +29,12 @@ def single_stage(
     data = override(data, overrides)
     if "stages" in data:
         raise OrreryError(f"'{recipe}' is a list of stages; run it with: orrery run {recipe}")
-    if data.get("kind") != kind:
-        raise OrreryError(f"'{recipe}' is a recipe of kind '{data.get('kind')}', not '{kind}'")
+    kinds = (kind,) if isinstance(kind, str) else kind
+    if data.get("kind") not in kinds:
+        known = " or ".join(f"'{name}'" for name in kinds)
+        raise OrreryError(f"'{recipe}' is a recipe of kind '{data.get('kind')}', not {known}")
     whole: dict[str, Any] = {key: data.pop(key) for key in RUN_KEYS if key in data}
-    name = data.setdefault("name", kind)
+    name = data.setdefault("name", data["kind"])
     return run_recipe({"name": name, "stages": [data], **whole}, [], out=out)
 
 

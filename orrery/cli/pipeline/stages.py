@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orrery.cli.pipeline.recipe import (
+    DrafterStage,
     EvaluateStage,
     GenerateStage,
     PrepareStage,
@@ -46,6 +47,10 @@ def make(
             from orrery.cli.pipeline.training import make_model
 
             make_model(stage, inputs["data"], folder, progress)
+        case DrafterStage():
+            from orrery.cli.pipeline.drafting import make_trained_drafter
+
+            make_trained_drafter(stage, inputs["model"], inputs["data"], folder, progress)
         case EvaluateStage():
             from orrery.cli.pipeline.evaluation import make_evaluation
 
@@ -172,6 +177,11 @@ def one_line(receipt: Receipt) -> str:
             return (
                 f"{effects['parameters']:,} parameters, {effects['steps']:,} steps, loss {effects['loss']:.3f}, "
                 f"{effects['tokens_per_s']:,.0f} tokens/s, {effects['utilization']:.0%} of the matmul peak"
+            )
+        case "drafter":
+            return (
+                f"{effects['kind']}, {effects['parameters']:,} parameters, {effects['steps']:,} steps, "
+                f"{effects['mean_accepted_length']:.2f} tokens a pass (before training {effects['untrained_length']:.2f})"
             )
         case "evaluation":
             return (

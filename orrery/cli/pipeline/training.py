@@ -44,7 +44,7 @@ def make_model(stage: TrainStage, data: Path, folder: Path, progress: Progress) 
     chat = ChatFormat.load(tokenizer_folder, tokenizer)
     work = folder.with_name(folder.name + ".work")
     start_id = read_manifest(data)["start_id"]
-    documents = _some_heldout(data, VALIDATION_TOKENS)
+    documents = some_heldout(data, VALIDATION_TOKENS)
 
     def validation(model: Decoder) -> float:
         """Nats a token on held-out documents."""
@@ -119,7 +119,7 @@ def tokenizer_of(data: Path) -> Path:
     return folder
 
 
-def _some_heldout(data: Path, tokens: int) -> list:
+def some_heldout(data: Path, tokens: int) -> list:
     """Held-out documents up to about `tokens` tokens, the same in every run."""
     chosen, total = [], 0
     for document in heldout_documents(data):

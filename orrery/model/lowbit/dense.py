@@ -54,7 +54,11 @@ class NativeLayerNorm(nn.LayerNorm):
     def of(cls, layer: nn.LayerNorm) -> Self:
         """The same layer; the parameters are shared."""
         new = cls(
-            list(layer.normalized_shape), layer.eps, layer.elementwise_affine, layer.bias is not None, device="meta"
+            list(layer.normalized_shape),
+            layer.eps,
+            layer.elementwise_affine,
+            layer.bias is not None,
+            device="meta",
         )
         new.weight, new.bias = layer.weight, layer.bias
         return new.train(layer.training)

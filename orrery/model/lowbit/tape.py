@@ -27,7 +27,18 @@ from torch.overrides import TorchFunctionMode
 from orrery.model.lowbit.native import Argument, Operation, here, load
 
 _READS = frozenset(
-    "item tolist numpy __setitem__ __int__ __float__ __bool__ __index__ equal allclose".split()
+    [
+        "item",
+        "tolist",
+        "numpy",
+        "__setitem__",
+        "__int__",
+        "__float__",
+        "__bool__",
+        "__index__",
+        "equal",
+        "allclose",
+    ]
 )
 
 

@@ -6,6 +6,10 @@ loss = compute(objective, model, batch, context_for(objective, batch))
 
 from orrery.train.objectives.config import (
     CausalLM,
+    DraftEagle,
+    DraftMedusa,
+    DraftObjective,
+    DraftSemi,
     FillInTheMiddle,
     MaskedLM,
     MultiToken,
@@ -16,6 +20,10 @@ from orrery.train.objectives.config import (
 
 __all__ = [
     "CausalLM",
+    "DraftEagle",
+    "DraftMedusa",
+    "DraftObjective",
+    "DraftSemi",
     "FillInTheMiddle",
     "MaskedLM",
     "MultiToken",

@@ -23,6 +23,7 @@ from orrery.model.decoder import Decoder
 from orrery.model.packed import Packed
 from orrery.train.loss import Head, LinearHead, Loss, cross_entropy
 from orrery.train.objectives import config as c
+from orrery.train.objectives.drafting import Drafted, drafting_loss
 from orrery.train.objectives.fill_in_the_middle import FimTokens, draw
 from orrery.train.objectives.masked import mask_tokens
 from orrery.train.objectives.multi_token import shifted
@@ -50,7 +51,7 @@ def transform(
         OrreryError: the tokenizer lacks a special token that the objective needs.
     """
     match objective:
-        case c.CausalLM() | c.MultiToken():
+        case c.CausalLM() | c.MultiToken() | c.DraftMedusa() | c.DraftEagle() | c.DraftSemi():
             return batch
         case c.FillInTheMiddle():
             return _fill_in_the_middle(objective, batch, vocabulary, rng)
@@ -75,15 +76,25 @@ def context_for(objective: c.Objective, batch: Batch) -> Context:
 
 
 def compute(
-    objective: c.Objective, model: Decoder, batch: Batch, ctx: Context | None = None, *,
+    objective: c.Objective, model: Decoder | Drafted, batch: Batch, ctx: Context | None = None, *,
     label_smoothing: float = 0.0, z_loss: float = 0.0,
 ) -> Loss:  # fmt: skip
-    """The loss of the model on a transformed batch; without `ctx` in the context that the objective asks for.
+    """The loss of the model on a transformed batch; without `ctx` in the context that the objective asks for. The objective of
+    a drafter is computed on a `Drafted` model.
 
     Raises:
-        OrreryError: "multi-token" weighs another number of depths than the model has.
+        OrreryError: "multi-token" weighs another number of depths than the model has; a drafter's objective with label
+            smoothing or z-loss.
     """
     ctx = context_for(objective, batch) if ctx is None else ctx
+    if isinstance(objective, c.DraftObjective):
+        assert isinstance(model, Drafted)
+        if label_smoothing or z_loss:
+            raise OrreryError(
+                "a drafter learns what a model says as it is; leave label_smoothing and z_loss at 0"
+            )
+        return drafting_loss(objective, model, batch, ctx)
+    assert isinstance(model, Decoder)
     head = head_of(model)
     hidden = model(batch.tokens, ctx)
     loss = cross_entropy(

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from orrery.kit.config import config
+from orrery.model.drafters import EagleConfig, MedusaConfig, SemiAutoregressiveConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -86,7 +87,49 @@ class MultiToken:
     weights: tuple[Annotated[float, Field(ge=0)], ...] = (0.3,)
 
 
+@config
+class DraftMedusa:
+    """Teach Medusa heads to guess for a frozen model; each further token counts `decay` times the one before."""
+
+    kind: Literal["medusa"] = "medusa"
+    net: MedusaConfig = MedusaConfig()
+    decay: Share = 0.8
+
+
+@config
+class DraftEagle:
+    """Teach an EAGLE layer a frozen model's next state.
+
+    Args:
+        classification: weight of the cross-entropy between what the head makes of both states.
+        noise: half the width of the uniform noise on the states it reads.
+    """
+
+    kind: Literal["eagle"] = "eagle"
+    net: EagleConfig = EagleConfig()
+    classification: Annotated[float, Field(ge=0)] = 0.1
+    noise: Annotated[float, Field(ge=0)] = 0.1
+
+
+@config
+class DraftSemi:
+    """Teach a semi-autoregressive head to guess a block of tokens for a frozen model; `decay` as above."""
+
+    kind: Literal["semi"] = "semi"
+    net: SemiAutoregressiveConfig = SemiAutoregressiveConfig()
+    decay: Share = 0.8
+
+
+DraftObjective = DraftMedusa | DraftEagle | DraftSemi
 Objective = Annotated[
-    CausalLM | FillInTheMiddle | PrefixLM | MaskedLM | SpanCorruption | MultiToken,
+    CausalLM
+    | FillInTheMiddle
+    | PrefixLM
+    | MaskedLM
+    | SpanCorruption
+    | MultiToken
+    | DraftMedusa
+    | DraftEagle
+    | DraftSemi,
     Field(discriminator="kind"),
 ]
