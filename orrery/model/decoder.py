@@ -26,6 +26,7 @@ from orrery.model.positions import (
     Learned,
     LearnedPositions,
     Position,
+    RotaryEmbedding,
     Sinusoidal,
     SinusoidalPositions,
     T5Relative,
@@ -112,6 +113,11 @@ class Decoder(nn.Module):
     def device(self) -> torch.device:
         """Where the model computes."""
         return next(self.parameters()).device
+
+    @property
+    def turns_by_length(self) -> bool:
+        """Whether positions turn by angles that depend on the length of the text (dynamic NTK, LongRoPE)."""
+        return any(isinstance(m, RotaryEmbedding) and m.by_length for m in self.modules())
 
     def reset_parameters(self, seed: int = 0) -> None:
         """Draw every weight anew, matrices with the standard deviation cfg.init.std (see `model.reset`)."""

@@ -35,6 +35,10 @@ Search = Callable[..., Iterator[Choice]]
 _ROWS = 16
 
 
+PIECE = 256
+"""Tokens of a prompt that are read in one pass."""
+
+
 class Generation:
     """One continuation under way. Iterate for pieces of text; then `completion` says what came out.
 
@@ -193,7 +197,12 @@ def last_logits(model: Decoder, cache: KVCache, tokens: Sequence[int], start: in
     Raises:
         OrreryError: the model's own numbers are not finite.
     """
-    hidden = model(torch.tensor(tokens, device=cache.device), Cached(cache, [(0, start, len(tokens))]))
+    # By our kernel the numbers are the same however a prompt is cut, and short pieces need less memory.
+    pieces = model.native and not model.turns_by_length and not model.state_spec()
+    step = PIECE if pieces else len(tokens)
+    for first in range(0, len(tokens), step):
+        piece = torch.tensor(tokens[first : first + step], device=cache.device)
+        hidden = model(piece, Cached(cache, [(0, start + first, len(piece))]))
     return finite_logits(model, hidden[-1], start + len(tokens))
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from orrery.kit.errors import OrreryError
 from orrery.kit.lm import GenerateRequest
 from orrery.model.decoder import Decoder
-from orrery.model.positions import Dynamic, LongRope, Rope
 from orrery.serve.engine.config import EngineConfig
 from orrery.serve.engine.store import latent_layers
 from orrery.serve.observable import check_observe
@@ -42,7 +41,7 @@ class Support:
         if model.state_spec():
             why = "the model has recurrent layers, whose state cannot go back"
             reasons |= {"prefix_cache": why, "speculation": why}
-        if _turns_by_length(model):
+        if model.turns_by_length:
             why = "the model turns positions by angles that depend on the length of the text"
             reasons |= {"prefix_cache": why, "speculation": why}
         if config.speculation is not None and "speculation" in reasons:
@@ -53,7 +52,7 @@ class Support:
         return cls(
             prefix_cache=config.prefix_cache and "prefix_cache" not in reasons,
             speculation="speculation" not in reasons,
-            recompute=config.preemption == "recompute" and (bool(restart) or not _turns_by_length(model)),
+            recompute=config.preemption == "recompute" and (bool(restart) or not model.turns_by_length),
             restart_beyond=min(restart, default=None),
             reasons=reasons,
         )
@@ -62,11 +61,6 @@ class Support:
         """Whether `computed` cached tokens are of no use to a sequence that has just grown to `length`."""
         limit = self.restart_beyond
         return limit is not None and computed <= limit < length
-
-
-def _turns_by_length(model: Decoder) -> bool:
-    positions = [model.cfg.layer_position(i) for i in range(model.cfg.n_layers)]
-    return any(isinstance(p, Rope) and isinstance(p.scaling, Dynamic | LongRope) for p in positions)
 
 
 FEATURES: dict[str, str] = {
