@@ -71,7 +71,7 @@ def refuse_folder(folder: Path) -> None:
         raise OrreryError(f"cannot read '{folder}': {error.strerror}") from None
     if ADAPTER in names and CONFIG not in names:
         raise OrreryError(
-            f"'{folder}' holds an adapter ({ADAPTER}), which orrery does not read; merge it into its model first"
+            f"'{folder}' holds an adapter ({ADAPTER}), not a model; serve it beside its model (--adapter NAME=PATH)"
         )
     if CONFIG not in names:
         raise OrreryError(f"'{folder}' has no {CONFIG}; give the folder of a model")

@@ -200,10 +200,16 @@ def last_logits(model: Decoder, cache: KVCache, tokens: Sequence[int], start: in
     # By our kernel the numbers are the same however a prompt is cut, and short pieces need less memory.
     pieces = model.native and not model.turns_by_length and not model.state_spec()
     step = PIECE if pieces else len(tokens)
-    for first in range(0, len(tokens), step):
-        piece = torch.tensor(tokens[first : first + step], device=cache.device)
-        hidden = model(piece, Cached(cache, [(0, start + first, len(piece))]))
+    for first in range(0, len(tokens) - step, step):
+        _read(model, cache, tokens[first : first + step], start + first)
+    last = (len(tokens) - 1) // step * step
+    hidden = _read(model, cache, tokens[last:], start + last)
     return finite_logits(model, hidden[-1], start + len(tokens))
+
+
+def _read(model: Decoder, cache: KVCache, tokens: Sequence[int], start: int) -> Tensor:
+    """(T, d) states of `tokens`, which continue row 0 from `start` on."""
+    return model(torch.tensor(tokens, device=cache.device), Cached(cache, [(0, start, len(tokens))]))
 
 
 def finite_logits(model: Decoder, hidden: Tensor, position: int) -> Tensor:
