@@ -14,6 +14,10 @@ gives the very bytes back, so neither the raw blocks nor a dequantised copy need
 
 from __future__ import annotations
 
+import ctypes
+import math
+import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,6 +27,7 @@ from torch import Tensor
 from orrery.model.lowbit.formats import join, split
 from orrery.model.lowbit.kinds import KINDS, Fields, Kind
 
+HUGE, STRETCH = 2**21, 2**24
 CHUNK = 2**21
 """Weights packed at a time: temporary memory stays within some ten megabytes and a second-level cache."""
 
@@ -115,13 +120,13 @@ def pack(raw: Tensor, kind: str, *, panel: int, quad: int, bits: int | None = No
     regs = 32 // quad * bits // 8
 
     def empty(width: int, dtype: torch.dtype, wanted: bool) -> Tensor | None:
-        return torch.empty(panels, width, panel, dtype=dtype) if wanted else None
+        return _room((panels, width, panel), dtype) if wanted else None
 
     sub = k.scale == "super"
     packed = Packed(
         kind, n, columns, panel, quad, bits,
-        torch.empty(panels, columns // 32, regs, panel * quad, dtype=torch.uint8),
-        torch.empty(panels, columns // k.span, panel, dtype=torch.int16),
+        _room((panels, columns // 32, regs, panel * quad), torch.uint8),
+        _room((panels, columns // k.span, panel), torch.int16),
         empty(columns // k.span, torch.int16, k.minimum),
         empty(columns // k.group, torch.int8, sub),
         empty(columns // k.group, torch.int8, sub and k.minimum),
@@ -136,6 +141,35 @@ def pack(raw: Tensor, kind: str, *, panel: int, quad: int, bits: int | None = No
                 rows = _fill(value, panel).unflatten(0, (-1, panel))
                 getattr(packed, name)[part] = rows.transpose(1, 2)
     return packed
+
+
+_shared = torch.empty(0, dtype=torch.uint8)
+"""What is left of the last stretch of memory that small matrices share."""
+_one_at_a_time = threading.Lock()
+
+
+def _room(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Memory for a part of a matrix, in pages of 2 MiB where Linux gives them: all of it is read for every token, and with small pages
+    the processor looks an address up every 4 KiB. Small parts share stretches of memory."""
+    global _shared
+    size = math.prod(shape) * dtype.itemsize
+    if size >= STRETCH:
+        return _in_large_pages(size).view(dtype).view(shape)
+    taken = -(-size // 64) * 64
+    with _one_at_a_time:
+        if _shared.nbytes < taken:
+            _shared = _in_large_pages(STRETCH)
+        mine, _shared = _shared[:size], _shared[taken:]
+    return mine.view(dtype).view(shape)
+
+
+def _in_large_pages(size: int) -> Tensor:
+    made = torch.empty(size, dtype=torch.uint8)
+    if sys.platform == "linux":
+        start = -(-made.data_ptr() // HUGE) * HUGE
+        length = (made.data_ptr() + size - start) // HUGE * HUGE
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), 14)  # MADV_HUGEPAGE: a wish
+    return made
 
 
 def _fill(x: Tensor, panel: int) -> Tensor:
