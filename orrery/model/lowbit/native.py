@@ -37,6 +37,7 @@ class Operation(IntEnum):
     ATTEND = 12
     LAYER_NORM = 13
     GATHER = 14
+    LIKELIEST = 15
 
 
 class Listener(Protocol):

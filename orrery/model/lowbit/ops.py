@@ -173,6 +173,17 @@ def gated(activation: str, gate: Tensor, up: Tensor | None = None) -> Tensor:
     return out
 
 
+def likeliest(logits: Tensor) -> int:
+    """The first place of the largest of (V,) numbers."""
+    if not plain(logits):
+        return int(logits.argmax())
+    from orrery.model.lowbit.native import Operation, run
+
+    place = torch.empty(1, dtype=torch.int64)
+    run(Operation.LIKELIEST, logits.contiguous(), logits.numel(), place)
+    return int(place)
+
+
 def plain(*tensors: Tensor) -> bool:
     """Float32 on the CPU with the compiled kernel at hand, and nobody wants a gradient."""
     for x in tensors:

@@ -168,7 +168,9 @@ def _in_large_pages(size: int) -> Tensor:
     if sys.platform == "linux":
         start = -(-made.data_ptr() // HUGE) * HUGE
         length = (made.data_ptr() + size - start) // HUGE * HUGE
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), 14)  # MADV_HUGEPAGE: a wish
+        ctypes.CDLL(None).madvise(
+            ctypes.c_void_p(start), ctypes.c_size_t(length), 14
+        )  # MADV_HUGEPAGE: a wish
     return made
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from orrery.kit.lm import Sampling
 from orrery.kit.seeds import uniform
+from orrery.model.lowbit.ops import likeliest
 from orrery.serve.sampling.filters import candidates
 from orrery.serve.sampling.penalties import penalized
 
@@ -65,4 +66,4 @@ def draw(logits: Tensor, u: float) -> int:
 
 def greedy(logits: Tensor) -> int:
     """The likeliest token, the smallest id of equals."""
-    return int(logits.argmax())
+    return likeliest(logits)

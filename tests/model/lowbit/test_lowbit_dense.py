@@ -133,3 +133,15 @@ def test_with_a_gradient_it_is_torch() -> None:
     layer = NativeLinear.of(nn.Linear(4, 3))
     layer(torch.randn(2, 4)).sum().backward()
     assert layer.weight.grad is not None
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 1000, 16384, 50_001])
+@torch.inference_mode()
+def test_the_likeliest(size: int) -> None:
+    x = torch.randn(size) * 8
+    assert ops.likeliest(x) == int(x.argmax())
+    equal = torch.zeros(size)
+    assert ops.likeliest(equal) == 0
+    equal[size // 2 :] = 3.0
+    assert ops.likeliest(equal) == size // 2
+    assert ops.likeliest(torch.full((size,), -torch.inf)) == 0

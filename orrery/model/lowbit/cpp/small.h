@@ -113,6 +113,26 @@ inline void soft_capped(const float* x, float cap, int64_t n, float* out, int th
   });
 }
 
+inline float largest(const float* x, int64_t n) {
+  float lanes[16], most = -INFINITY;
+  std::fill(lanes, lanes + 16, -INFINITY);
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16)
+    for (int k = 0; k < 16; k++) lanes[k] = x[i + k] > lanes[k] ? x[i + k] : lanes[k];
+  for (; i < n; i++) most = x[i] > most ? x[i] : most;
+  for (float lane : lanes) most = lane > most ? lane : most;
+  return most;
+}
+
+// The first place of the largest number.
+inline void likeliest(const float* x, int64_t n, int64_t* place, int threads) {
+  constexpr int64_t EACH = 16384;
+  std::vector<float> most((n + EACH - 1) / EACH);
+  parallel(threads, (int)most.size(), [&](int p) { most[p] = largest(x + p * EACH, std::min(EACH, n - p * EACH)); });
+  const int64_t first = std::max_element(most.begin(), most.end()) - most.begin();
+  *place = std::find(x + first * EACH, x + std::min(n, (first + 1) * EACH), most[first]) - x;
+}
+
 enum Activation { RELU, RELU2, GELU, GELU_TANH, SILU };
 
 template <int A> ALWAYS float activated(float x) {
