@@ -127,6 +127,8 @@ class Server(uvicorn.Server):
         """What a signal does."""
         if self.gate.draining:
             self.forced = self.force_exit = self.should_exit = True
+            # What is cut off says so with a traceback, which tells whoever asked for it nothing.
+            logging.getLogger("uvicorn.error").disabled = True
             return
         log.info("draining: %d requests under way", self.gate.running)
         self.gate.draining = True
