@@ -244,8 +244,9 @@ class Endpoint:
         try:
             response = await self._client.request(method, f"{self.url}/{path}", json=body)
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+            why = str(error).rstrip(".") or type(error).__name__
             raise OrreryError(
-                f"nobody answers at {self.url}: {str(error) or type(error).__name__}; start a server there, or mend the address"
+                f"nobody answers at {self.url}: {why}; start a server there, or mend the address"
             ) from None
         if response.status_code == 200:
             try:

@@ -9,17 +9,16 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from orrery.kit.lm import Completion
 from orrery.serve.http.answer import Asked, Reader, prepare
 from orrery.serve.http.formats import grammar_of
 from orrery.serve.http.limits import at_most, refuse
-from orrery.serve.http.routes import service_of, streamed
+from orrery.serve.http.routes import answered, service_of, streamed
 from orrery.serve.http.schema.chat import ChatCompletion, ChatRequest
 from orrery.serve.http.schema.common import NamedTool
 from orrery.serve.http.service import Caller, Service, choices_of, new_id, usage_of
-from orrery.serve.http.sse import EventStream, or_gone
 from orrery.serve.http.views import answer_extra, chat_logprobs, choice_extra, spoken
 
 if TYPE_CHECKING:
@@ -35,13 +34,10 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
     caller = await service.caller(request, "chat", body.model, body.orrery)
     asked = await asyncio.to_thread(_asked, service, body, caller)
     maker = _Maker(service, body, caller, asked)
-    if body.stream:
-        settings = service.settings
-        return EventStream(
-            maker.events(), keep_alive_s=settings.keep_alive_s, write_timeout_s=settings.write_timeout_s
-        )
-    (completion,) = await or_gone(request.receive, service.complete([asked.request], caller))
-    return JSONResponse(await asyncio.to_thread(maker.whole, completion))
+    return await answered(
+        request, [asked.request], caller,
+        events=maker.events, whole=lambda done: maker.whole(done[0]), stream=bool(body.stream),
+    )  # fmt: skip
 
 
 def _asked(service: Service, body: ChatRequest, caller: Caller) -> Asked:

@@ -9,15 +9,14 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from orrery.kit.lm import Completion, GenerateRequest
 from orrery.serve.http.formats import grammar_of
 from orrery.serve.http.limits import at_most, refuse
-from orrery.serve.http.routes import service_of, streamed
+from orrery.serve.http.routes import answered, service_of, streamed
 from orrery.serve.http.schema.completions import CompletionRequest, TextCompletion
 from orrery.serve.http.service import Caller, Service, choices_of, new_id, usage_of
-from orrery.serve.http.sse import EventStream, or_gone
 from orrery.serve.http.views import answer_extra, choice_extra, legacy_logprobs, spoken
 
 if TYPE_CHECKING:
@@ -34,12 +33,9 @@ async def completions(body: CompletionRequest, request: Request) -> Response:
     caller = await service.caller(request, "text_completion", body.model, body.orrery)
     requests = await asyncio.to_thread(_requests, service, body, caller)
     maker = _Maker(service, body, caller, requests)
-    if body.stream:
-        settings = service.settings
-        return EventStream(
-            maker.events(), keep_alive_s=settings.keep_alive_s, write_timeout_s=settings.write_timeout_s
-        )
-    return JSONResponse(maker.whole(await or_gone(request.receive, service.complete(requests, caller))))
+    return await answered(
+        request, requests, caller, events=maker.events, whole=maker.whole, stream=bool(body.stream)
+    )
 
 
 def _requests(service: Service, body: CompletionRequest, caller: Caller) -> list[GenerateRequest]:

@@ -9,14 +9,14 @@ from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from orrery.kit.lm import Completion
 from orrery.serve.http.answer import Asked, prepare
 from orrery.serve.http.formats import grammar_of
 from orrery.serve.http.items import Items, messages_of_items, tools_of_items
 from orrery.serve.http.limits import at_most, refuse
-from orrery.serve.http.routes import service_of, streamed
+from orrery.serve.http.routes import answered, service_of, streamed
 from orrery.serve.http.schema.common import JsonObjectFormat, JsonSchema, JsonSchemaFormat
 from orrery.serve.http.schema.responses import (
     JsonObjectText,
@@ -26,7 +26,6 @@ from orrery.serve.http.schema.responses import (
     ResponseRequest,
 )
 from orrery.serve.http.service import Caller, Service, new_id, usage_of
-from orrery.serve.http.sse import EventStream, or_gone
 from orrery.serve.http.views import answer_extra, chat_logprobs, choice_extra, spoken
 
 router = APIRouter()
@@ -39,13 +38,10 @@ async def responses(body: ResponseRequest, request: Request) -> Response:
     caller = await service.caller(request, "chat", body.model, body.orrery)
     asked = await asyncio.to_thread(_asked, service, body, caller)
     maker = _Maker(service, body, caller, asked)
-    if body.stream:
-        settings = service.settings
-        return EventStream(
-            maker.events(), keep_alive_s=settings.keep_alive_s, write_timeout_s=settings.write_timeout_s
-        )
-    (completion,) = await or_gone(request.receive, service.complete([asked.request], caller))
-    return JSONResponse(maker.whole(completion))
+    return await answered(
+        request, [asked.request], caller,
+        events=maker.events, whole=lambda done: maker.whole(done[0]), stream=bool(body.stream),
+    )  # fmt: skip
 
 
 def _asked(service: Service, body: ResponseRequest, caller: Caller) -> Asked:
