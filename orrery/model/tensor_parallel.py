@@ -17,6 +17,7 @@ T tokens, H heads, K kv heads, D head dim, V vocabulary, d model width, R ranks.
 
 from __future__ import annotations
 
+import atexit
 import os
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -66,6 +67,7 @@ class Ranks:
             )
         if not dist.is_initialized():
             dist.init_process_group("gloo", timeout=PATIENCE)
+            atexit.register(_leave)  # its threads must not outlive the interpreter: the process would end by abort
         return cls(dist.get_rank(), dist.get_world_size())
 
     def slice(self, size: int) -> slice:
@@ -274,3 +276,8 @@ def _check(model: Decoder, size: int) -> None:
             f"{cfg.n_heads} heads, {kv} kv heads and inner widths {sorted(widths)} do not all divide among {size} ranks; start "
             "another number of them"
         )
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
