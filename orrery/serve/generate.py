@@ -16,13 +16,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from orrery.kit.errors import OrreryError
 from orrery.kit.lm import Completion, GenerateRequest
 from orrery.model.cache import Cached, KVCache
 from orrery.model.decoder import Decoder
 from orrery.model.packed import Packed
 from orrery.model.replay import Replay
 from orrery.serve.beam import Beam, beam_search
+from orrery.serve.finite import check_finite
 from orrery.serve.grammar.constraint import Constraint
 from orrery.serve.request import check_request, new_tokens
 from orrery.serve.sampling import Choice, Chooser, read_logprobs
@@ -116,7 +116,7 @@ def sampled_tokens(
     ids, start = list(request.ids), 0
     for position in range(n, n + room):
         if start and start == len(ids) - 1:
-            logits = finite(step(ids[start:])[0].float().cpu(), position)
+            logits = check_finite(step(ids[start:])[0].float().cpu(), position)
         else:
             logits = last_logits(model, cache, ids[start:], start)
         choice = chooser.choose(logits, position, None if constraint is None else constraint.mask())
@@ -218,21 +218,7 @@ def finite_logits(model: Decoder, hidden: Tensor, position: int) -> Tensor:
     Raises:
         OrreryError: the model's own numbers are not finite.
     """
-    return finite(model.head(hidden[None])[0].float().cpu(), position)
-
-
-def finite(logits: Tensor, position: int) -> Tensor:
-    """The logits (V,) about the token at `position`.
-
-    Raises:
-        OrreryError: they are not finite.
-    """
-    if not bool(logits.isfinite().all()):
-        raise OrreryError(
-            f"the model gives logits that are no numbers at position {position}; its weights are damaged or "
-            "its training diverged"
-        )
-    return logits
+    return check_finite(model.head(hidden[None])[0].float().cpu(), position)
 
 
 @torch.inference_mode()

@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 
+from orrery.kit.allocator import keep_freed_memory
 from orrery.kit.errors import OrreryError
 from orrery.kit.log import Progress, console
 from orrery.model.decoder import Decoder
-from orrery.train.allocator import keep_freed_memory
 from orrery.train.blocks import compiled, recomputed
 from orrery.train.budget import first_total
 from orrery.train.checkpoint import only_one

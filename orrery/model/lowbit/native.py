@@ -38,6 +38,7 @@ class Operation(IntEnum):
     LAYER_NORM = 13
     GATHER = 14
     LIKELIEST = 15
+    FINITE = 16
 
 
 class Listener(Protocol):

@@ -184,6 +184,17 @@ def likeliest(logits: Tensor) -> int:
     return int(place)
 
 
+def all_finite(x: Tensor) -> bool:
+    """Whether all numbers are finite."""
+    if not plain(x):
+        return bool(x.isfinite().all())
+    from orrery.model.lowbit.native import Operation, run
+
+    answer = torch.empty(1, dtype=torch.int64)
+    run(Operation.FINITE, x.contiguous(), x.numel(), answer)
+    return bool(answer)
+
+
 def plain(*tensors: Tensor) -> bool:
     """Float32 on the CPU with the compiled kernel at hand, and nobody wants a gradient."""
     for x in tensors:

@@ -17,7 +17,6 @@ V vocabulary, d model width.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator
 from collections.abc import Sequence as Many
 from dataclasses import replace
@@ -28,6 +27,7 @@ from torch import Tensor
 
 from orrery.kit.errors import OrreryError
 from orrery.kit.lm import Completion, EmbedRequest, GenerateRequest, Score, ScoreRequest
+from orrery.model.lowbit.ops import all_finite
 from orrery.serve.engine.config import EngineConfig
 from orrery.serve.engine.determinism import settle_kernels
 from orrery.serve.engine.drafting import Drafts
@@ -35,10 +35,11 @@ from orrery.serve.engine.features import Support
 from orrery.serve.engine.memory import Memory
 from orrery.serve.engine.offline import run_all
 from orrery.serve.engine.prepare import make_job
-from orrery.serve.engine.runner import ROWS, Runner, Work, check_finite
+from orrery.serve.engine.runner import ROWS, Runner, Work
 from orrery.serve.engine.sequence import Job, Sequence, Update
 from orrery.serve.engine.statistics import Counts, EngineStats, engine_stats
 from orrery.serve.engine.turns import Turns
+from orrery.serve.finite import check_finite
 from orrery.serve.lm import LM
 from orrery.serve.mode import evaluating
 from orrery.serve.speculate.verify import verify
@@ -196,7 +197,7 @@ class Engine:
         """A token, or more where drafts hold, for each sequence of the batch."""
         rows = [row for item in batch for row in item.rows]
         found = self.runner.logits(hidden, rows)
-        sound = math.isfinite(float(found.sum()))  # one look at all of them; whose are not is asked only then
+        sound = all_finite(found)  # one look at all of them; whose are not is asked only then
         parts = found.split([len(item.rows) for item in batch])
         for item, logits in zip(batch, parts, strict=True):
             sequence = item.sequence

@@ -5,7 +5,6 @@ T tokens, B sequences, R rows, V vocabulary, d model width.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from collections.abc import Sequence as Many
 from contextlib import contextmanager, nullcontext
@@ -15,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from orrery.kit.errors import OrreryError
 from orrery.model.decoder import Decoder
 from orrery.serve.adapters import Adapters
 from orrery.serve.engine.paged import Paged, Piece, TableRows
@@ -184,15 +182,3 @@ class Runner:
     def _mode(self) -> Iterator[None]:
         with evaluating(self.model) if self.model.training else nullcontext(), absorbed(self.latent):
             yield
-
-
-def check_finite(logits: Tensor, position: int) -> None:
-    """Refuse logits (R, V) behind `position` tokens that hold no numbers.
-
-    Raises:
-        OrreryError: the model's own numbers are not finite.
-    """
-    if not math.isfinite(float(logits.sum())):  # one pass over them; a sum of finite logits is finite
-        raise OrreryError(
-            f"the model gives logits that are no numbers at position {position}; its weights are damaged or its training diverged"
-        )

@@ -23,6 +23,7 @@ from orrery.kit.errors import OrreryError
 from orrery.kit.lm import Completion, GenerateRequest
 from orrery.model.cache import Cached, KVCache
 from orrery.model.decoder import Decoder
+from orrery.serve.finite import check_finite
 from orrery.serve.generate import Generation
 from orrery.serve.grammar.constraint import Constraint
 from orrery.serve.mode import evaluating
@@ -152,11 +153,7 @@ class Reader:
         new = torch.tensor([*ids[self.start :], *draft.ids], device=self.model.device)
         self.hidden = self.model(new, self._context())
         logits = self.model.head(self.hidden[self.fresh - 1 :]).float().cpu()
-        if not bool(logits.isfinite().all()):
-            raise OrreryError(
-                f"the model gives logits that are no numbers at position {len(ids)}; its weights are damaged or its training diverged"
-            )
-        return logits
+        return check_finite(logits, len(ids))
 
     def settle(self, nodes: list[int]) -> Tensor:
         """Keep these nodes of the draft, which are a path, and forget the others; (n, d) states of the tokens that have

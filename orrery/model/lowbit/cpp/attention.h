@@ -30,6 +30,17 @@ inline int64_t slot(const Pages& s, int64_t owner, int64_t j) {
   return (int64_t)s.tables[owner * s.stride + j / s.block] * s.block + j % s.block;
 }
 
+// Those of tokens j .. j + n - 1, with one division for all.
+inline void slots(const Pages& s, int64_t owner, int64_t j, int64_t n, int64_t* at) {
+  if (s.block == 0) {
+    for (int64_t i = 0; i < n; i++) at[i] = s.tables[owner * s.stride] + j + i;
+    return;
+  }
+  const int32_t* page = s.tables + owner * s.stride + j / s.block;
+  for (int64_t i = 0, in = j % s.block; i < n; page++, in = 0)
+    for (; in < s.block && i < n; in++, i++) at[i] = (int64_t)*page * s.block + in;
+}
+
 inline float from_float8(uint8_t v) {  // 1 sign, 4 exponent (bias 7), 3 mantissa bits; no infinity
   const uint32_t rest = v & 0x7f;
   const float size = rest == 0x7f ? NAN : rest < 8 ? (float)rest * 0x1p-9f : from_bits((rest << 20) + (120u << 23));
@@ -142,12 +153,14 @@ inline void tile_scores(const Pages& s, const Queries& x, const Tile& tile, int6
   if (s.stored != FLOAT32) room.resize(STRIP * s.width);
   std::vector<const float*> a(rows);
   const float* b[STRIP];
+  int64_t place[STRIP];
   for (int64_t r = 0; r < rows; r++)
     a[r] = x.q + ((tile.first + r / group) * x.heads + tile.head * group + r % group) * s.width;
   for (int64_t j = from; j < to; j += STRIP) {
     const int64_t n = std::min(STRIP, to - j);
+    slots(s, x.owners[tile.first], j, n, place);
     for (int64_t i = 0; i < n; i++) {
-      const int64_t at = slot(s, x.owners[tile.first], j + i) * s.heads + tile.head;
+      const int64_t at = place[i] * s.heads + tile.head;
       b[i] = numbers(s.keys, s.stored, at * s.width, s.width, s.stored < INT8 ? 1.f : s.key_scales[at], room.data() + i * s.width);
     }
     all_dots(a.data(), rows, b, n, s.width, scores + j - tile.low, tile.span);
@@ -216,14 +229,16 @@ inline void tile_values(const Pages& s, const Queries& x, const Tile& tile, int6
   std::vector<float*> out(rows);
   std::vector<const float*> p(rows);
   const float* v[STRIP];
+  int64_t place[STRIP];
   for (int64_t r = 0; r < rows; r++) {
     out[r] = x.out + ((tile.first + r / group) * x.heads + tile.head * group + r % group) * s.value_width;
     std::fill(out[r] + from, out[r] + to, 0.f);
   }
   for (int64_t j = tile.from; j < tile.to; j += STRIP) {
     const int64_t n = std::min(STRIP, tile.to - j);
+    slots(s, x.owners[tile.first], j, n, place);
     for (int64_t i = 0; i < n; i++) {
-      const int64_t at = slot(s, x.owners[tile.first], j + i) * s.heads + tile.head;
+      const int64_t at = place[i] * s.heads + tile.head;
       float* here = room.data() + i * s.width;
       if (s.values) v[i] = numbers(s.values, s.stored, at * s.value_width, s.value_width, s.stored < INT8 ? 1.f : s.value_scales[at], here);
       else v[i] = numbers(s.keys, s.stored, at * s.width, s.value_width, s.stored < INT8 ? 1.f : s.key_scales[at], here);

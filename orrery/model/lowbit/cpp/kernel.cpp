@@ -68,6 +68,7 @@ void orrery_run(int64_t operation, const int64_t* a, int threads) {
     case 13: layer_norm(in(0), in(1), in(2), real(3), a[4], a[5], out(6), threads); break;
     case 14: gather(in(0), (const int64_t*)a[1], a[2], a[3], out(4), threads); break;
     case 15: likeliest(in(0), a[1], (int64_t*)a[2], threads); break;
+    case 16: finite(in(0), a[1], (int64_t*)a[2], threads); break;
   }
 }
 

@@ -133,6 +133,23 @@ inline void likeliest(const float* x, int64_t n, int64_t* place, int threads) {
   *place = std::find(x + first * EACH, x + std::min(n, (first + 1) * EACH), most[first]) - x;
 }
 
+// Whether all numbers are finite: then nothing times any of them is nothing.
+inline void finite(const float* x, int64_t n, int64_t* all, int threads) {
+  constexpr int64_t EACH = 16384;
+  std::atomic<bool> sound{true};
+  parallel(threads, (int)((n + EACH - 1) / EACH), [&](int p) {
+    float lanes[16] = {};
+    int64_t i = p * EACH;
+    const int64_t end = std::min(n, i + EACH);
+    for (; i + 16 <= end; i += 16)
+      for (int k = 0; k < 16; k++) lanes[k] += 0.f * x[i + k];
+    for (; i < end; i++) lanes[0] += 0.f * x[i];
+    for (float lane : lanes)
+      if (lane != 0.f) sound = false;
+  });
+  *all = sound;
+}
+
 enum Activation { RELU, RELU2, GELU, GELU_TANH, SILU };
 
 template <int A> ALWAYS float activated(float x) {

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from orrery.train.allocator import keep_freed_memory
+from orrery.kit.allocator import keep_freed_memory
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mallopt is glibc's")
