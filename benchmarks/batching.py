@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 import orrery
+from orrery.kit.allocator import give_back_freed_memory
 from orrery.kit.lm import GenerateRequest, Sampling
 from orrery.model.cache import Cached, KVCache
 from orrery.plan.kv_cache import kv_bytes
@@ -33,7 +34,6 @@ from orrery.serve.engine.store import bytes_per_token
 from orrery.serve.lm import LM
 from orrery.serve.load_lengths import SHAREGPT_ANSWER, Lengths, Lognormal
 from orrery.serve.load_report import bar
-from orrery.serve.open import give_back_freed_memory
 
 GREEDY = Sampling(temperature=0.0)
 

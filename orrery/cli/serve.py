@@ -47,7 +47,13 @@ def serve(
     queue: Annotated[
         int, typer.Option(help="Requests under way at once; more are told to come back (429).", min=1)
     ] = 128,
-    token_budget: Annotated[int, typer.Option(help="Tokens a pass of the model reads at most.", min=1)] = 512,
+    token_budget: Annotated[
+        int,
+        typer.Option(
+            help="Tokens a pass of the model reads at most: fewer answer a cancel sooner, more read prompts faster.",
+            min=1,
+        ),
+    ] = 128,
     speculate: Annotated[
         str | None,
         typer.Option(

@@ -15,13 +15,23 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 @cache
 def keep_freed_memory() -> bool:
-    """Tell glibc's malloc, once a process, to keep what is freed; False where there is no glibc."""
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        libc = ctypes.CDLL(None)
-        mallopt, trim = libc.mallopt, libc.malloc_trim
-    except (AttributeError, OSError):
-        return False
-    trim(0)  # what is free by now goes back
-    return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+    """Tell glibc's malloc, once a process, to keep what is freed from now on; False where there is no glibc."""
+    give_back_freed_memory()
+    libc = _glibc()
+    return (
+        libc is not None
+        and bool(libc.mallopt(M_MMAP_MAX, 0))
+        and bool(libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+    )
+
+
+def give_back_freed_memory() -> None:
+    """Ask glibc for the memory it keeps of what was freed: loading a model leaves some tens of megabytes."""
+    if (libc := _glibc()) is not None:
+        libc.malloc_trim(0)
+
+
+@cache
+def _glibc() -> ctypes.CDLL | None:
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None

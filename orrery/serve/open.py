@@ -5,15 +5,15 @@ Nothing in a folder is ever imported or executed.
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from orrery.kit.allocator import give_back_freed_memory
 from orrery.kit.errors import OrreryError
 from orrery.kit.gguf import GgufFile
 from orrery.kit.model_folder import read_generation_config
@@ -73,11 +73,11 @@ def open_gguf(
         OrreryError: the file is damaged, or holds what we do not know.
     """
     plain = not quantised or dtype is not None or torch.device(device or "cpu").type != "cpu"
-    with GgufFile.open(path) as file:
+    with GgufFile.open(path) as file, ThreadPoolExecutor(1) as beside:
+        reading = beside.submit(gguf_vocab, file.metadata)  # Python's work, beside torch's
         model = model_of(file, quantised=not plain)
         file.release()
-        give_back_freed_memory()
-        vocabulary = gguf_vocab(file.metadata)
+        vocabulary = reading.result()
     del file
     give_back_freed_memory()
     if not isinstance(model, Decoder):
@@ -104,13 +104,6 @@ def open_gguf(
         chat_fault=fault,
         stop_ids=vocabulary.stop_ids,
     )
-
-
-def give_back_freed_memory() -> None:
-    """Ask the C library for the memory it keeps of what was freed: loading leaves some tens of megabytes. glibc only."""
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)  # type: ignore[union-attr]
 
 
 def _chat(make: Callable[[], ChatFormat | None]) -> tuple[ChatFormat | None, OrreryError | None]:
