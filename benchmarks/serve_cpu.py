@@ -52,19 +52,16 @@ from orrery.kit.lm import GenerateRequest, Sampling
 from orrery.serve.engine.config import EngineConfig
 from orrery.serve.engine.engine import Engine
 from orrery.serve.speculate.config import Lookup
-from orrery.model.lowbit import set_activation_bits
 start = time.perf_counter()
 lm = orrery.load(path)
 load = time.perf_counter() - start
-if given["fast"]:
-    set_activation_bits(lm.model, 8)
 def request(ids, n):
     return GenerateRequest(ids=ids, max_tokens=n, sampling=Sampling(temperature=0), ignore_eos=True)
 def timed(engine, requests):
     start = time.perf_counter()
     out = engine.generate(requests)
     return time.perf_counter() - start, out
-plain = Engine(lm, EngineConfig(prefix_cache=False))
+plain = Engine(lm, EngineConfig(prefix_cache=False, fast=given["fast"]))
 first = min(timed(plain, [request(prompt, 1)])[0] for _ in range(3))
 def decode(engine, ids, n):
     begin = timed(engine, [request(ids, 1)])[0]
@@ -78,7 +75,7 @@ whole = timed(plain, [request(ids, 65) for ids in streams])[0]
 sixteen = 16 * 64 / (whole - begin)
 plainly = plain.generate([request(repeats, 129)])[0]
 del plain
-drafted = Engine(lm, EngineConfig(prefix_cache=False, speculation=Lookup()))
+drafted = Engine(lm, EngineConfig(prefix_cache=False, fast=given["fast"], speculation=Lookup()))
 again, answer = decode(drafted, repeats, 129)
 assert answer.ids == plainly.ids, "speculation changed the answer"
 done(load, 512 / first, one, again, sixteen)

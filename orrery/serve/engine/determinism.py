@@ -24,8 +24,8 @@ def settle_kernels(model: Decoder, *, fast: bool) -> Mode:
     meet activations of 8 bits, which moves scores by a tenth of a per cent or two; plain weights stay with the library. library-kernels: there
     is no compiled kernel here, or the model is on another device or in another number format; tokens agree to rounding.
     """
+    set_activation_bits(model, 8 if fast else 16)
     if fast:
-        set_activation_bits(model, 8)
         return "fast"
     if model.device.type != "cpu" or model.dtype != torch.float32 or backend() != "c++":
         return "library-kernels"

@@ -19,12 +19,14 @@ from hypothesis import strategies as st
 
 from orrery.kit.lm import Completion, GenerateRequest, Sampling
 from orrery.model import Decoder
+from orrery.model.lowbit import QuantLinear
 from orrery.model.lowbit.choice import backend
 from orrery.model.mla import Mla
 from orrery.model.mlp import Mlp
 from orrery.model.quant.codec import quantize
 from orrery.model.quantised import place, takes_blocks, use_native_kernels
 from orrery.serve.engine.config import EngineConfig
+from orrery.serve.engine.determinism import settle_kernels
 from orrery.serve.engine.engine import Engine
 from orrery.serve.lm import LM
 from orrery.serve.speculate.config import Lookup
@@ -233,3 +235,12 @@ def test_float_products_of_torch_give_equal_tokens(lm: LM, requests: Any) -> Non
         for a, b in zip(Engine(lm, config).generate(requests()), one, strict=True):
             same(a, b, atol=1e-4)
             assert torch.tensor(a.logprobs).isfinite().all()
+
+
+def test_a_fast_engine_leaves_nothing_behind(make_model: Any) -> None:
+    model = quantised(make_model(320, feed_forward=Mlp(d_ff=64)))
+    layers = [module for module in model.modules() if isinstance(module, QuantLinear)]
+    assert settle_kernels(model, fast=True) == "fast" and {layer.activation_bits for layer in layers} == {8}
+    assert settle_kernels(model, fast=False) == "deterministic" and {
+        layer.activation_bits for layer in layers
+    } == {16}
