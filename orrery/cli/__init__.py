@@ -17,13 +17,16 @@ from typer.exceptions import TyperException
 
 import orrery
 from orrery.cli import (
+    arena,
     bench,
     chat,
     convert,
     doctor,
+    eval,
     explain,
     generate,
     lineage,
+    merge,
     plan,
     prepare,
     quickstart,
@@ -32,6 +35,7 @@ from orrery.cli import (
     serve,
     tokenizer,
     train,
+    tune,
 )
 from orrery.kit.errors import OrreryError
 
@@ -53,7 +57,7 @@ class Interrupted(Exception):
     """Ctrl-C inside a verb, after it has put its things in order."""
 
 
-def _verb(name: str, function: Callable[..., Any], panel: str) -> None:
+def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -61,22 +65,37 @@ def _verb(name: str, function: Callable[..., Any], panel: str) -> None:
         except KeyboardInterrupt as interrupt:
             raise Interrupted(str(interrupt)) from None
 
-    app.command(name, rich_help_panel=panel)(guarded)
+    return guarded
+
+
+def _verb(name: str, function: Callable[..., Any], panel: str) -> None:
+    app.command(name, rich_help_panel=panel)(_guarded(function))
+
+
+def _verbs(name: str, group: typer.Typer, panel: str) -> None:
+    for command in group.registered_commands:
+        assert command.callback is not None
+        command.callback = _guarded(command.callback)
+    app.add_typer(group, name=name, rich_help_panel=panel)
 
 
 _verb("quickstart", quickstart.quickstart, WHOLE)
 _verb("run", run.run, WHOLE)
 _verb("doctor", doctor.doctor, SIZE)
 _verb("plan", plan.plan, SIZE)
-app.add_typer(tokenizer.app, name="tokenizer", rich_help_panel=PREPARE)
+_verbs("tokenizer", tokenizer.app, PREPARE)
 _verb("prepare", prepare.prepare, PREPARE)
 _verb("train", train.train, LEARN)
+_verb("tune", tune.tune, LEARN)
+_verb("merge", merge.merge, LEARN)
 _verb("convert", convert.convert, INFER)
 _verb("generate", generate.generate, INFER)
 _verb("chat", chat.chat, INFER)
 _verb("serve", serve.serve, INFER)
-app.add_typer(bench.app, name="bench", rich_help_panel=INFER)
+_verbs("bench", bench.app, INFER)
 _verb("score", score.score, INFER)
+_verbs("eval", eval.app, INFER)
+_verb("arena", arena.arena, INFER)
 _verb("explain", explain.explain, EXPLAIN)
 _verb("lineage", lineage.lineage, EXPLAIN)
 

@@ -20,7 +20,7 @@ def serve(
     model: Annotated[Path, typer.Argument(help=MODEL)],
     adapter: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=PATH of a LoRA adapter; requests name it as their model. Repeatable."),
+        typer.Option(help="NAME=PATH of an adapter; requests name it as their model. Repeatable."),
     ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen at; 0.0.0.0 is every one (then set a key).")
@@ -73,6 +73,13 @@ def serve(
     drain: Annotated[
         float, typer.Option(help="Seconds that requests get to finish after SIGTERM.", min=0.0)
     ] = 30.0,
+    shadow: Annotated[
+        str | None,
+        typer.Option(
+            help="A second model that is given what users asked after they were answered; the differences are counted at /shadow and "
+            "/metrics."
+        ),
+    ] = None,
     otel: Annotated[
         bool, typer.Option("--otel", help="Send OpenTelemetry spans to OTEL_EXPORTER_OTLP_ENDPOINT.")
     ] = False,
@@ -91,7 +98,7 @@ def serve(
     from orrery.cli.ranks import load
     from orrery.kit.errors import OrreryError
     from orrery.kit.log import console
-    from orrery.serve.adapters import Adapters, named_folders
+    from orrery.serve.adapters import named_folders, put_beside
     from orrery.serve.http.settings import LOOPBACK
 
     folders = named_folders(adapter or [])
@@ -106,7 +113,8 @@ def serve(
         with console.status(f"opening {model} ..."):
             lm = load(model)
             for adapter_name, folder in folders.items():
-                Adapters.of(lm.model).load(adapter_name, folder)
+                put_beside(lm, folder, adapter_name)
+            second = None if shadow is None else load(Path(shadow))
         with console.status("setting the engine up ..."):
             server = server_of(
                 lm,
@@ -132,6 +140,7 @@ def serve(
                     tracing=otel,
                     log_prompts=log_prompts,
                 ),
+                shadow=_shadow(second, shadow, lm),
             )
         _run(server, address, lm, called, key=bool(keys), verbose=verbose or log_prompts)
 
@@ -150,7 +159,9 @@ def _server_maker() -> tuple[Any, Any]:
     except ModuleNotFoundError as error:
         raise MissingExtra(str(error.name), "serve") from None
 
-    def made(lm: LM, name: str, *, engine: dict[str, Any], settings: dict[str, Any]) -> Server:
+    def made(
+        lm: LM, name: str, *, engine: dict[str, Any], settings: dict[str, Any], shadow: Any = None
+    ) -> Server:
         from orrery.cli.ranks import shared
         from orrery.kit.config import resolve
         from orrery.serve.engine.async_engine import AsyncEngine
@@ -160,10 +171,28 @@ def _server_maker() -> tuple[Any, Any]:
 
         limits = resolve(ServerSettings, settings, "the settings of the server")
         config = resolve(EngineConfig, engine, "the settings of the engine")
-        app = make_app(AsyncEngine(shared(Engine(lm, config))), settings=limits, name=name)
+        app = make_app(AsyncEngine(shared(Engine(lm, config))), settings=limits, name=name, shadow=shadow)
         return Server(app, limits)
 
     return made, reserve
+
+
+def _shadow(lm: LM | None, name: str | None, served: LM) -> Any:
+    """The second model behind the first, where one is named.
+
+    Raises:
+        OrreryError: another vocabulary, or several processes, which cannot take steps for it alone.
+    """
+    if lm is None or name is None:
+        return None
+    import os
+
+    from orrery.kit.errors import OrreryError
+    from orrery.serve.http.shadow import Shadow
+
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise OrreryError("a shadow runs in one process; serve without torchrun, or without --shadow")
+    return Shadow(lm, name=_name_of(Path(name)), served=served)
 
 
 def _run(server: Server, address: socket, lm: LM, name: str, *, key: bool, verbose: bool) -> None:

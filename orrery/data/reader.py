@@ -193,7 +193,44 @@ def _text(decoder: codecs.IncrementalDecoder, block: bytes, offset: int, path: P
         ) from None
 
 
+def read_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line, object) of every line of a file of JSON lines, gzipped or not.
+
+    Raises:
+        OrreryError: names the file and the line that cannot be read.
+    """
+    with _opened(path) as handle:
+        for number, line in _lines(handle, path):
+            yield number, _json(line, path, number)
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The whole of a file, unfolded if it is gzipped.
+
+    Raises:
+        OrreryError: it cannot be read, or is larger than `most` bytes.
+    """
+    whole = bytearray()
+    with _opened(path) as handle:
+        while block := handle.read(BLOCK):
+            whole += block
+            if len(whole) > most:
+                raise OrreryError(f"'{path}' is larger than {most >> 20} MiB; write it as JSON lines")
+    return bytes(whole)
+
+
 def _json_lines(handle: Source, path: Path, field: str, left_out: LeftOut) -> Iterator[Document]:
+    for number, line in _lines(handle, path):
+        try:
+            text = text_of(_json(line, path, number), field, f"'{path}', line {number}")
+        except OrreryError as error:
+            left_out(number, error)
+            continue
+        yield from long_parts(Document(f"{path}:{number}", text, str(path)))
+
+
+def _lines(handle: Source, path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not empty, with their numbers."""
     number = empty = 0
     while line := _line(handle, path, number + 1):
         number += 1
@@ -207,12 +244,7 @@ def _json_lines(handle: Source, path: Path, field: str, left_out: LeftOut) -> It
                 )
             continue
         empty = 0
-        try:
-            text = text_of(_json(line, path, number), field, f"'{path}', line {number}")
-        except OrreryError as error:
-            left_out(number, error)
-            continue
-        yield from long_parts(Document(f"{path}:{number}", text, str(path)))
+        yield number, line
 
 
 def _line(handle: Source, path: Path, number: int) -> bytes:

@@ -199,7 +199,7 @@ def _known(schema: Any, location: list[str]) -> list[str]:
 
 def _classes(hint: Any) -> list[type]:
     if dataclasses.is_dataclass(hint):
-        return [hint]  # type: ignore[list-item]
+        return [hint] if isinstance(hint, type) else []  # a union's metadata can be a dataclass's instance
     return (
         [cls for arg in get_args(hint) for cls in _classes(arg)] if get_origin(hint) or get_args(hint) else []
     )

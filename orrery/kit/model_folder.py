@@ -27,6 +27,8 @@ from orrery.kit.untrusted import FOREIGN, inside, plain_name
 CONFIG, GENERATION, WEIGHTS = "config.json", "generation_config.json", "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
+OWN_ADAPTER = "orrery_adapter.json"
+"""Of adapters that peft has no kind for."""
 MAX_SHARDS = 10_000
 MAX_INDEX_BYTES = 64 << 20
 TOTAL_OFF_BY = 4.0
@@ -69,9 +71,9 @@ def refuse_folder(folder: Path) -> None:
         raise OrreryError(f"'{folder}' is not a folder; give the folder of a model") from None
     except OSError as error:
         raise OrreryError(f"cannot read '{folder}': {error.strerror}") from None
-    if ADAPTER in names and CONFIG not in names:
+    if names & {ADAPTER, OWN_ADAPTER} and CONFIG not in names:
         raise OrreryError(
-            f"'{folder}' holds an adapter ({ADAPTER}), not a model; serve it beside its model (--adapter NAME=PATH)"
+            f"'{folder}' holds an adapter, not a model; serve it beside its model (--adapter NAME=PATH)"
         )
     if CONFIG not in names:
         raise OrreryError(f"'{folder}' has no {CONFIG}; give the folder of a model")

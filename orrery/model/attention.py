@@ -40,7 +40,7 @@ class Attention(nn.Module):
         self.gate_proj = nn.Linear(d, h * size, bias=cfg.attention_bias) if cfg.attention_gate else None
         self.temperature = cfg.query_temperature
         self.sinks: Tensor | None = nn.Parameter(torch.zeros(h)) if cfg.sinks else None
-        self.pattern, self.z = Probe(), Probe()
+        self.keys, self.values, self.pattern, self.z = Probe(), Probe(), Probe(), Probe()
         self.native = False  # by our compiled kernel: set in models that are for inference only
         position = cfg.layer_position(index)
         self.rotary = RotaryEmbedding(position, size) if isinstance(position, Rope) else None
@@ -70,7 +70,7 @@ class Attention(nn.Module):
             q, k = rotary.turn(q, cos, sin), rotary.turn(k, cos, sin)
         if self.temperature is not None:
             q = q * query_temperature(self.temperature, ctx.positions).to(q.dtype)
-        z = self.z(ctx.attend(self, q, k, v))  # (T, H, D)
+        z = self.z(ctx.attend(self, q, self.keys(k), self.values(v)))  # (T, H, D)
         if self.gate_proj is not None:
             z = z * self.gate_proj(x).sigmoid().view_as(z)
         return self.o_proj(z.flatten(-2))

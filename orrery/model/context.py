@@ -65,7 +65,8 @@ class Context(ABC):
         causal: whether a token sees none after it.
         memory: what cross-attention reads; None without an encoder.
         readers: for each sequence of the pass, the sequence of the memory that it reads.
-        adapters: (T,) which of the model's adapters each token goes through, -1 for none (see `lora`); None: the model's default.
+        adapters: (T,) which of the model's adapters each token goes through, -1 for none (see `adapters`); None: the model's default.
+        edited: (T,) bool at which tokens an adapter edits representations, for those that leave the choice to whoever runs the pass.
     """
 
     positions: Tensor
@@ -76,6 +77,7 @@ class Context(ABC):
     memory: Memory | None = None
     readers: Sequence[int] = ()
     adapters: Tensor | None = None
+    edited: Tensor | None = None
 
     def __init__(self) -> None:
         self.recorded: dict[str, list[tuple[nn.Module, Tensor]]] = {}

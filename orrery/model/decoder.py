@@ -32,6 +32,7 @@ from orrery.model.positions import (
     T5Relative,
     T5RelativeBias,
 )
+from orrery.model.probe import Probe
 from orrery.model.recurrent import StateSpec
 from orrery.model.reset import draw
 
@@ -48,6 +49,7 @@ class Decoder(nn.Module):
         self.native = False  # by our compiled kernel: set in models that are for inference only
         self.surgery: list[dict[str, Any]] = []
         self.embed = nn.Embedding(cfg.vocab_size, cfg.d_model)
+        self.embedded = Probe()
         self.position_embed = make_position_embedding(cfg.position, cfg.d_model)
         self.position_bias = make_position_bias(cfg.position, cfg.n_heads)
         self.embed_norm = make_norm(cfg) if cfg.embedding_norm != "none" else None
@@ -77,6 +79,7 @@ class Decoder(nn.Module):
                 f"{self.cfg.position.longest} positions; shorten it"
             )
         ctx.begin()
+        x = self.embedded(x, ctx)
         if self.position_embed is not None:
             places = self.position_embed(ctx.positions).to(x.dtype)
             x = ops.add(x, places) if self.native else x + places

@@ -15,9 +15,9 @@ from orrery.kit.errors import OrreryError, suggest
 
 
 class Probe(nn.Module):
-    """Gives back what it gets."""
+    """Gives back what it gets. `ctx` is for hooks that ask which tokens these are."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, ctx: Any = None) -> Tensor:
         return x
 
 

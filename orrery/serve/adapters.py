@@ -1,7 +1,7 @@
-"""Named LoRA adapters beside a model that is served: one model in memory, each request through the adapter it names.
+"""Named adapters beside a model that is served: one model in memory, each request through the adapter it names, of whatever kinds they are.
 
     adapters = Adapters.of(lm.model)
-    adapters.load("polite", "out/polite")                       # a folder as peft writes it
+    adapters.load("polite", "out/polite")                       # a folder as peft writes it, or of our own
     ctx.adapters = adapters.of_tokens(["polite", None], ctx.lengths)
 
 Load and remove between passes, never during one. T tokens.
@@ -10,18 +10,28 @@ Load and remove between passes, never during one. T tokens.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from orrery.kit.config import to_dict
 from orrery.kit.errors import OrreryError, suggest
-from orrery.model.adapter_slots import AdapterSlots, slots_of_tokens
+from orrery.model.adapters import Adapter, AdapterSlots, Reft
+from orrery.model.adapters.folder import load_adapter
+from orrery.model.adapters.slots import slots_of_tokens
 from orrery.model.decoder import Decoder
-from orrery.model.lora import Adapter
-from orrery.model.peft_format import read_peft
+from orrery.text.chat import ChatFormat
+from orrery.text.chat_files import read_templates
+
+if TYPE_CHECKING:
+    from orrery.serve.lm import LM
 
 LONGEST_NAME = 128
+DEFAULT = "default"
+"""What an adapter is called that was opened as if it were a model."""
 
 
 class Adapters:
@@ -47,13 +57,13 @@ class Adapters:
         return tuple(self._by_name)
 
     def load(self, name: str, folder: str | Path) -> Adapter:
-        """Read a folder that peft, or `write_peft`, wrote.
+        """Read a folder that peft, or `save_adapter`, wrote.
 
         Raises:
-            OrreryError: as `add` and `read_peft`.
+            OrreryError: as `add` and `load_adapter`.
         """
         self._check_name(name)
-        adapter = read_peft(folder, self.model)
+        adapter = load_adapter(folder, self.model)
         self.add(name, adapter)
         return adapter
 
@@ -61,19 +71,32 @@ class Adapters:
         """Put an adapter beside the model's layers; its training is over: it gets no gradients.
 
         Raises:
-            OrreryError: the name is taken or no name, the adapter does not fit the model, or it changes how latents become keys and
-                values: serving folds that product into the queries.
+            OrreryError: the name is taken or no name, the adapter does not fit the model, it changes how latents become keys and
+                values (serving folds that product into the queries), or it edits positions that only a look at the whole text finds.
         """
         self._check_name(name)
-        folded = next((layer for layer in adapter.layers if layer.endswith(".kv_b_proj")), None)
+        folded = next((layer for layer in adapter.parts if layer.endswith(".kv_b_proj")), None)
         if folded is not None:
             raise OrreryError(
                 f"the adapter changes '{folded}', which serving folds into the queries to keep latents alone; merge it into the model"
+            )
+        if isinstance(adapter.config, Reft) and adapter.config.positions == "critical":
+            raise OrreryError(
+                "the adapter edits critical positions, which are found by reading the whole text first; serving reads a text in pieces, so "
+                "run it by `tune.critical.continue_edited`, or train it with positions=all or first"
             )
         for parameter in adapter.parameters():
             parameter.requires_grad_(False)
         self._by_name[name] = self._slots.add(adapter)
         self._fingerprints[name] = _fingerprint(adapter)
+
+    def use_by_default(self, name: str) -> None:
+        """Let requests that name no adapter go through this one.
+
+        Raises:
+            OrreryError: there is none of that name.
+        """
+        self._slots.default = self._slot(name)
 
     def remove(self, name: str) -> None:
         """Take it away; a model without adapters computes as it did before the first.
@@ -100,17 +123,29 @@ class Adapters:
             OrreryError: there is none of that name.
         """
         self.check(name)
+        slots = {slot: known for known, slot in self._by_name.items()}
+        name = slots.get(self._slots.default) if name is None else name  # type: ignore[no-matching-overload]
         return b"" if name is None else self._fingerprints[name]
 
+    def virtual_tokens(self, name: str | None) -> int:
+        """Placeholders that a sequence through it (None: the default) begins with, for its virtual tokens.
+
+        Raises:
+            OrreryError: there is none of that name.
+        """
+        return self._slots.virtual_tokens(self._slots.default if name is None else self._slot(name))
+
     def of_tokens(self, names: Sequence[str | None], lengths: Sequence[int]) -> Tensor | None:
-        """What `Context.adapters` takes for sequences of these lengths, each through its adapter or (None) through none; (T,).
+        """What `Context.adapters` takes for sequences of these lengths, each through its adapter or (None) the model's default; (T,).
 
         None where no sequence names one.
 
         Raises:
             OrreryError: there is none of a name.
         """
-        slots = [None if name is None else self._slot(name) for name in names]
+        if all(name is None for name in names):
+            return None
+        slots = [self._slots.default if name is None else self._slot(name) for name in names]
         return slots_of_tokens(slots, lengths, device=self.model.device)
 
     def _slot(self, name: str) -> int:
@@ -128,6 +163,13 @@ class Adapters:
             )
         if name in self._by_name:
             raise OrreryError(f"an adapter '{name}' is loaded already; remove it first, or take another name")
+
+
+def put_beside(lm: LM, folder: Path, name: str) -> None:
+    """Load an adapter beside the model of `lm`, and take its chat format where the model has none: it was trained with that."""
+    Adapters.of(lm.model).load(name, folder)
+    if lm.chat is None and read_templates(folder):
+        lm.chat = ChatFormat.load(folder, lm.tokenizer)
 
 
 def named_folders(settings: Iterable[str]) -> dict[str, Path]:
@@ -148,9 +190,9 @@ def named_folders(settings: Iterable[str]) -> dict[str, Path]:
 
 
 def _fingerprint(adapter: Adapter) -> bytes:
-    digest = hashlib.sha256()
-    for name, low in adapter.layers.items():
-        digest.update(f"{name} {low.scale!r} {low.rank}\n".encode())
-        for parameter in low.parameters():
-            digest.update(parameter.detach().cpu().numpy().tobytes())
+    digest = hashlib.sha256(json.dumps(to_dict(adapter.config), sort_keys=True).encode())
+    for name, part in adapter.parts.items():
+        digest.update(f"{name} {part.extra_repr()} {getattr(part, 'scale', 0.0)!r}\n".encode())
+        for tensor in (*part.parameters(), *part.buffers()):
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.digest()

@@ -23,7 +23,7 @@ from orrery.model.cache import Cached, KVCache
 from orrery.model.decoder import Decoder
 from orrery.serve.generate import finite_logits
 from orrery.serve.grammar.constraint import Constraint
-from orrery.serve.request import new_tokens
+from orrery.serve.request import new_tokens, read_ids
 from orrery.serve.sampling import Choice, Chooser, greedy, largest
 
 
@@ -35,11 +35,11 @@ def contrastive_tokens(
 
     Grammar, bias and penalties change p, which is over ids below `known`.
     """
-    s, n, room = request.sampling, len(request.ids), new_tokens(model, request)
+    read, s, room = read_ids(model, request), request.sampling, new_tokens(model, request)
+    n = len(read)
     k = min(s.top_k, known, model.cfg.vocab_size)
     chooser = Chooser(request, model.cfg.vocab_size, known)
     cache = KVCache(model, rows=k, capacity=n + room)
-    read = list(request.ids)
     hidden = model(torch.tensor(read, device=cache.device), Cached(cache, [(0, 0, n)]))  # (T, d)
     cache.reorder([0] * k)
     states, last = F.normalize(hidden.float(), dim=-1), hidden[-1]

@@ -171,21 +171,26 @@ def _logits(model: Decoder, ids: Tensor) -> Tensor:
 
 
 def _write_folder(opened: Opened, target: Path, *, kind: str) -> None:
-    given = opened.model
-    model = shell(lambda: Decoder(given.cfg))
-    model.load_state_dict({name: t.to(DTYPES[kind]) for name, t in given.state_dict().items()}, assign=True)
-    model.family = getattr(given, "family", None)  # type: ignore[bad-argument-type]
     with atomic_folder(target) as temporary:
-        save_model(model, temporary, bos_id=opened.tokenizer.bos_id, eos_id=list(opened.stop_ids) or None)
-        _keep_advice(opened, temporary)
-        opened.tokenizer.save(temporary)
-        if opened.chat is not None:
-            opened.chat.save(temporary)
+        write_files(opened, temporary, kind=kind)
         known = (opened.path / RECEIPT).is_file()
         write_receipt(
             temporary, kind="model", operation="convert", recipe={"source": opened.path.name, "type": kind},
             parents={"model": opened.path} if known else None, home=target,
         )  # fmt: skip
+
+
+def write_files(opened: Opened, folder: Path, *, kind: str) -> None:
+    """A model, its tokenizer, chat format and sampling advice as files of `folder`, which is there: all but the receipt."""
+    given = opened.model
+    model = shell(lambda: Decoder(given.cfg))
+    model.load_state_dict({name: t.to(DTYPES[kind]) for name, t in given.state_dict().items()}, assign=True)
+    model.family = getattr(given, "family", None)  # type: ignore[bad-argument-type]
+    save_model(model, folder, bos_id=opened.tokenizer.bos_id, eos_id=list(opened.stop_ids) or None)
+    _keep_advice(opened, folder)
+    opened.tokenizer.save(folder)
+    if opened.chat is not None:
+        opened.chat.save(folder)
 
 
 def _keep_advice(opened: Opened, folder: Path) -> None:

@@ -8,18 +8,20 @@ Qwen/Qwen3-0.6B                               a hub id, in the local Hugging Fac
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 from pathlib import Path
 
-from orrery.kit.artifact import RECEIPT
+from orrery.kit.artifact import RECEIPT, read_receipt
 from orrery.kit.errors import OrreryError, suggest
-from orrery.kit.model_folder import ADAPTER
+from orrery.kit.model_folder import ADAPTER, OWN_ADAPTER
 from orrery.kit.untrusted import refuse_foreign
 from orrery.serve.demo import GEMMA, demo_model
 
 CONFIG, RUN = "config.json", "run.json"
+EDGE = 1 << 20
 
 
 def find_model(path: str | Path) -> Path:
@@ -45,7 +47,7 @@ def find_model(path: str | Path) -> Path:
         if path.suffix == ".gguf":
             return path
     folder = path.parent if path.is_file() else path
-    if (folder / CONFIG).is_file() or (folder / ADAPTER).is_file():
+    if (folder / CONFIG).is_file() or is_adapter(folder):
         return folder
     if (folder / RUN).is_file():
         return _newest_of_run(folder)
@@ -61,6 +63,50 @@ def find_model(path: str | Path) -> Path:
     raise OrreryError(
         f"'{folder}' holds no finished model; train one there, for example with: orrery quickstart"
     )
+
+
+def is_adapter(found: Path) -> bool:
+    """Whether what `find_model` found is the folder of an adapter, which needs a model beside it."""
+    files = (found / ADAPTER, found / OWN_ADAPTER)
+    return any(file.is_file() for file in files) and not (found / CONFIG).is_file()
+
+
+def base_of(adapter: Path) -> Path:
+    """The model that an adapter was trained beside, as its receipt names it.
+
+    Raises:
+        OrreryError: there is no receipt, or the model is not there or is another now.
+    """
+    if not (adapter / RECEIPT).is_file():
+        raise OrreryError(
+            f"'{adapter}' holds an adapter without a receipt that names its model; serve it beside that: --adapter NAME={adapter}"
+        )
+    receipt = read_receipt(adapter)
+    parent = next((parent for parent in receipt.parents if parent.role == "model"), None)
+    known = receipt.data.get("base") or {}
+    named = str(adapter / parent.path) if parent else str(known.get("path"))
+    base = find_model(os.path.normpath(named) if parent else named)
+    if identity_of(base) != (parent.id if parent else known.get("id")):
+        raise OrreryError(
+            f"the model '{base}' is not the one that the adapter '{adapter}' was trained beside; name that one and --adapter NAME={adapter}"
+        )
+    return base
+
+
+def identity_of(found: Path) -> str:
+    """What tells a model from any other: the id in its receipt; of somebody else's, a hash of its files' sizes, beginnings and ends."""
+    if (found / RECEIPT).is_file():
+        return read_receipt(found).id
+    files = [found] if found.is_file() else sorted(item for item in found.iterdir() if item.is_file())
+    total = hashlib.sha256()
+    for file in files:
+        size = file.stat().st_size
+        total.update(f"{file.name if found.is_dir() else ''}\0{size}\0".encode())
+        with file.open("rb") as handle:
+            total.update(handle.read(EDGE))
+            handle.seek(max(0, size - EDGE))
+            total.update(handle.read(EDGE))
+    return total.hexdigest()
 
 
 def _in_hub_cache(name: str) -> Path | None:
@@ -108,7 +154,7 @@ def run_stages(run: Path) -> list[tuple[str, Path]]:
 
 
 def _newest_of_run(run: Path) -> Path:
-    models = [folder for kind, folder in run_stages(run) if kind == "model"]
+    models = [folder for kind, folder in run_stages(run) if kind in ("model", "adapter")]
     finished = [folder for folder in models if (folder / RECEIPT).is_file()]
     if not finished:
         raise OrreryError(

@@ -17,14 +17,16 @@ import torch
 from torch import Tensor
 
 from orrery.kit.lm import Completion, GenerateRequest
+from orrery.model.adapters.virtual import PLACEHOLDER
 from orrery.model.cache import Cached, KVCache
 from orrery.model.decoder import Decoder
 from orrery.model.packed import Packed
 from orrery.model.replay import Replay
+from orrery.serve.adapters import Adapters
 from orrery.serve.beam import Beam, beam_search
 from orrery.serve.finite import check_finite
 from orrery.serve.grammar.constraint import Constraint
-from orrery.serve.request import check_request, new_tokens
+from orrery.serve.request import check_request, new_tokens, read_ids
 from orrery.serve.sampling import Choice, Chooser, read_logprobs
 from orrery.serve.stop import StopStrings
 from orrery.text.detokenizer import Detokenizer
@@ -109,11 +111,11 @@ def sampled_tokens(
 
     Only the first `known` ids are drawn: a model may have rows beyond the tokenizer's last id.
     """
-    n, room = len(request.ids), new_tokens(model, request)
+    ids, start = read_ids(model, request), 0
+    n, room = len(ids), new_tokens(model, request)
     cache = KVCache(model, rows=1, capacity=n + room - 1)
     chooser = Chooser(request, model.cfg.vocab_size, known)
     step = Replay(model, cache, rows=[0])
-    ids, start = list(request.ids), 0
     for position in range(n, n + room):
         if start and start == len(ids) - 1:
             logits = check_finite(step(ids[start:])[0].float().cpu(), position)
@@ -137,8 +139,8 @@ def beam_completion(
     """The continuation with the best length-normalised probability that beam search finds, and the next n - 1 in `others`."""
     check_request(model, request)
     stops = frozenset() if request.ignore_eos else frozenset(stop_ids)
-    width, n, room = request.num_beams, len(request.ids), new_tokens(model, request)
-    cache = KVCache(model, rows=width, capacity=n + room - 1)
+    read, width, room = read_ids(model, request), request.num_beams, new_tokens(model, request)
+    cache = KVCache(model, rows=width, capacity=len(read) + room - 1)
     texts = BeamTexts(tokenizer, request, stops)
 
     def step(parents: Sequence[int], tokens: Sequence[int]) -> Tensor:
@@ -149,7 +151,7 @@ def beam_completion(
         return model.head(hidden).float().log_softmax(-1).cpu()[:, : tokenizer.vocab_size]
 
     best = beam_search(
-        last_logits(model, cache, request.ids, 0).log_softmax(-1)[: tokenizer.vocab_size],
+        last_logits(model, cache, read, 0).log_softmax(-1)[: tokenizer.vocab_size],
         step,
         width=width,
         max_tokens=room,
@@ -226,7 +228,9 @@ def prompt_logprobs(
     model: Decoder, ids: Sequence[int], n: int, *, known: int
 ) -> tuple[dict[int, float], ...]:
     """For each token of a prompt but the first: its own log-probability and those of the n likeliest in its place."""
-    hidden = model(torch.tensor(ids, device=model.device), Packed([len(ids)], device=model.device))[:-1]
+    virtual = Adapters.of(model).virtual_tokens(None)
+    read = torch.tensor([PLACEHOLDER] * virtual + list(ids), device=model.device)
+    hidden = model(read, Packed([len(read)], device=model.device))[virtual:-1]
     out: list[dict[int, float]] = []
     for start in range(0, len(ids) - 1, _ROWS):  # all rows of a large vocabulary at once would be gigabytes
         rows = model.head(hidden[start : start + _ROWS]).cpu()

@@ -25,11 +25,13 @@ from torch import Tensor
 from orrery.kit.allocator import keep_freed_memory
 from orrery.kit.errors import OrreryError
 from orrery.kit.lm import Completion, EmbedRequest, GenerateRequest, Grammar, Sampling, Score, ScoreRequest
+from orrery.model.adapters.virtual import PLACEHOLDER
 from orrery.model.config import DecoderConfig
 from orrery.model.decoder import Decoder
 from orrery.model.packed import Packed
+from orrery.serve.adapters import DEFAULT, Adapters, put_beside
 from orrery.serve.contrastive import contrastive_tokens
-from orrery.serve.find import find_model
+from orrery.serve.find import base_of, find_model, is_adapter
 from orrery.serve.generate import Generation, beam_completion, prompt_logprobs, sampled_tokens
 from orrery.serve.mode import evaluating
 from orrery.serve.open import open_folder, open_gguf
@@ -120,13 +122,19 @@ class LM:
         dtype: torch.dtype | None = None,
         dequantise: bool = False,
     ) -> LM:
-        """Open a model folder, a run folder (its newest finished model), a .gguf file, a model of the local hub cache, or
-        `gemma-3-270m`. A GGUF file's quantised weights stay so, on a CPU, unless `dequantise` (training needs that).
+        """Open a model folder, a run folder (its newest finished model), a .gguf file, a model of the local hub cache,
+        `gemma-3-270m`, or an adapter of ours: the model it was trained beside, with it. A GGUF file's quantised weights stay so, on
+        a CPU, unless `dequantise` (training needs that).
 
         Raises:
             OrreryError: there is no finished model, or its files are damaged or do not fit together.
         """
         found = find_model(path)
+        if is_adapter(found):
+            lm = cls.load(base_of(found), device=device, dtype=dtype, dequantise=dequantise)
+            put_beside(lm, found, DEFAULT)
+            Adapters.of(lm.model).use_by_default(DEFAULT)
+            return lm
         if found.suffix == ".gguf":
             opened = open_gguf(found, quantised=not dequantise, device=device, dtype=dtype)
         else:
@@ -319,8 +327,8 @@ class LM:
     # --- inside
 
     def _complete(self, request: GenerateRequest) -> Completion:
-        check_request(self.model, request)
         refuse_engine_only(request)
+        check_request(self.model, request)
         known = self.tokenizer.vocab_size
         with evaluating(self.model):
             if request.num_beams > 1:
@@ -367,13 +375,16 @@ class LM:
     def _hidden(self, sequences: Sequence[Sequence[int]]) -> Tensor:
         """(sum T, d) hidden states of whole sequences."""
         arrays = [np.asarray(ids, dtype=np.int64) for ids in sequences]
+        virtual = Adapters.of(self.model).virtual_tokens(None)
         for ids in arrays:
             check_ids(ids, self.model.cfg.vocab_size)
-            if not 1 <= len(ids) <= self.context:
+            if not 1 <= len(ids) <= self.context - virtual:
                 raise OrreryError(f"{len(ids)} tokens were given; this model looks at 1 to {self.context}")
         device = self.model.device
-        tokens = torch.from_numpy(np.concatenate(arrays)).to(device)
-        return self.model(tokens, Packed([len(ids) for ids in arrays], device=device))
+        whole = [np.pad(ids, (virtual, 0), constant_values=PLACEHOLDER) for ids in arrays]
+        tokens, lengths = torch.from_numpy(np.concatenate(whole)).to(device), [len(ids) for ids in whole]
+        hidden = self.model(tokens, Packed(lengths, device=device))
+        return torch.cat([part[virtual:] for part in hidden.split(lengths)]) if virtual else hidden
 
     def _chat(self) -> ChatFormat:
         if self.chat is None and self._chat_fault is not None:

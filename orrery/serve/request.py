@@ -6,15 +6,27 @@ from dataclasses import replace
 
 from orrery.kit.errors import OrreryError
 from orrery.kit.lm import GenerateRequest, Sampling
+from orrery.model.adapters.virtual import PLACEHOLDER
 from orrery.model.decoder import Decoder
+from orrery.serve.adapters import Adapters
 from orrery.serve.sampling import check_sampling
+
+
+def read_ids(model: Decoder, request: GenerateRequest) -> list[int]:
+    """What the model reads: the prompt, behind placeholders for the virtual tokens of its adapter.
+
+    Raises:
+        OrreryError: the request names an adapter that is not loaded.
+    """
+    virtual = Adapters.of(model).virtual_tokens(request.adapter)
+    return [PLACEHOLDER] * virtual + list(request.ids)
 
 
 def new_tokens(model: Decoder, request: GenerateRequest) -> int:
     """How many tokens can be made: the last one is never read, so it needs no place in the context. Contrastive search reads
     each token before it takes it."""
     last = 0 if request.sampling.contrastive_alpha else 1
-    return min(request.max_tokens, model.cfg.max_positions - len(request.ids) + last)
+    return min(request.max_tokens, model.cfg.max_positions - len(read_ids(model, request)) + last)
 
 
 def check_request(model: Decoder, request: GenerateRequest) -> None:
@@ -36,7 +48,7 @@ def check_request(model: Decoder, request: GenerateRequest) -> None:
         raise OrreryError(
             f"token id {outside[0]} is outside the model's vocabulary of {vocab_size}; encode with its own tokenizer"
         )
-    if len(request.ids) > limit:
+    if len(read_ids(model, request)) > limit:
         raise OrreryError(
             f"the prompt has {len(request.ids)} tokens but the model's context is {limit}; shorten it, or cut it with "
             "truncation='left', which keeps the end"

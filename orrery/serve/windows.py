@@ -19,8 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from orrery.kit.errors import OrreryError
+from orrery.model.adapters.virtual import PLACEHOLDER
 from orrery.model.decoder import Decoder
 from orrery.model.packed import Packed
+from orrery.serve.adapters import Adapters
 from orrery.serve.mode import evaluating
 
 
@@ -69,7 +71,8 @@ def windowed_logprobs(
     Raises:
         OrreryError: a context the model does not have, a stride outside 1 .. context, an id outside the vocabulary.
     """
-    limit, vocab_size = model.cfg.max_positions, model.cfg.vocab_size
+    limit = model.cfg.max_positions - Adapters.of(model).virtual_tokens(None)
+    vocab_size = model.cfg.vocab_size
     context = limit if context is None else context
     stride = max(context // 2, 1) if stride is None else stride
     if not 1 <= context <= limit:
@@ -126,11 +129,13 @@ def target_logprobs(model: Decoder, hidden: Tensor, targets: Tensor, rows: int =
 
 def _run(model: Decoder, inputs: list[NDArray[np.int64]], batch: list[Window]) -> list[NDArray[np.float32]]:
     """One forward pass over a batch of windows; (n,) log-probabilities of what counts in each."""
-    device = model.device
-    tokens = np.concatenate([inputs[w.document][w.begin : w.end] for w in batch])
+    device, virtual = model.device, Adapters.of(model).virtual_tokens(None)
+    begun = np.full(virtual, PLACEHOLDER, dtype=np.int64)
+    tokens = np.concatenate([part for w in batch for part in (begun, inputs[w.document][w.begin : w.end])])
     targets = np.concatenate([inputs[w.document][w.first + 1 : w.end + 1] for w in batch])
-    counts = np.concatenate([np.arange(w.begin, w.end) >= w.first for w in batch])
-    hidden = model(torch.from_numpy(tokens).to(device), Packed([w.length for w in batch], device=device))
+    counts = np.concatenate([np.arange(w.begin - virtual, w.end) >= w.first for w in batch])
+    lengths = [virtual + w.length for w in batch]
+    hidden = model(torch.from_numpy(tokens).to(device), Packed(lengths, device=device))
     kept = hidden[torch.from_numpy(np.flatnonzero(counts)).to(device)]
     logprobs = target_logprobs(model, kept, torch.from_numpy(targets).to(device)).cpu().numpy()
     return np.split(logprobs, np.cumsum([w.end - w.first for w in batch])[:-1])

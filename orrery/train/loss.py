@@ -7,6 +7,8 @@
 with label smoothing e (Szegedy et al. 2016) and z-loss coefficient c (Chowdhery et al. 2022, section 5). A
 loss is a `(sum, weight)`; the one place that divides is the training step, by the weight of the whole batch.
 
+A head whose weight is quantised and frozen goes the same way, its gradient to the hidden states alone.
+
 The gradient of a softmax head is known as soon as its logits are, so the forward pass computes both chunk by
 chunk and keeps only d loss / d h and d loss / d W (as in Hsu et al. 2024, "Liger Kernel", arXiv:2410.10989).
 Nothing is computed twice, and the memory is one chunk of logits instead of three times all of them.
@@ -18,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +30,9 @@ from orrery.kit.errors import OrreryError
 
 CHUNK_BYTES = 16 << 20
 """Default size of a chunk of logits: with more nothing is gained, with much less the matmuls suffer."""
+
+FROZEN_CHUNK = 128
+"""Least tokens per chunk for a quantised head: each chunk dequantises all of it once, which must be worth it."""
 
 FUNCTION_CHUNK = 1024
 """Default tokens per chunk for a head that is a function: its vocabulary is not known before the call."""
@@ -59,11 +64,26 @@ class Loss:
         return Loss(self.sum + extra, self.weight, {**self.stats, name: logged})
 
 
+class Frozen(Protocol):
+    """A weight (V, d) that is quantised and gets no gradient: how it multiplies, forward and back."""
+
+    dtype: torch.dtype
+
+    def __len__(self) -> int: ...
+    def product(self, x: Tensor) -> Tensor:
+        """(n, d) -> (n, V)."""
+        ...
+
+    def back(self, grad: Tensor) -> Tensor:
+        """(n, V) -> (n, d)."""
+        ...
+
+
 @dataclass(frozen=True)
 class LinearHead:
     """What turns hidden states into logits, open to view: z = softcap * tanh(scale * (W h + b) / softcap)."""
 
-    weight: Tensor  # (V, d)
+    weight: Tensor | Frozen  # (V, d)
     bias: Tensor | None = None  # (V,)
     scale: float = 1.0
     softcap: float | None = None
@@ -104,10 +124,11 @@ def cross_entropy(
     elif type(head) is nn.Linear:  # exactly: an adapter around it is a function like any other
         head = LinearHead(head.weight, head.bias)
     if isinstance(head, LinearHead):
-        rows = chunk or max(1, CHUNK_BYTES // (4 * len(head.weight)))
+        least = 1 if isinstance(head.weight, Tensor) else FROZEN_CHUNK
+        rows = chunk or max(least, CHUNK_BYTES // (4 * len(head.weight)))
         inputs = hidden, head.weight, head.bias
         if not torch.is_grad_enabled():  # evaluation: autograd functions look at the tensors, not at the mode
-            inputs = tuple(x if x is None else x.detach() for x in inputs)  # type: ignore[assignment]
+            inputs = tuple(x.detach() if isinstance(x, Tensor) else x for x in inputs)  # type: ignore[assignment]
         total, nll, z = _FusedHead.apply(
             *inputs, targets, weights, head.scale, head.softcap, label_smoothing, z_loss, rows
         )
@@ -122,22 +143,25 @@ class _FusedHead(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, weights: Tensor,
+        ctx: Any, hidden: Tensor, weight: Tensor | Frozen, bias: Tensor | None, targets: Tensor, weights: Tensor,
         scale: float, softcap: float | None, smoothing: float, z_loss: float, chunk: int,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         device = hidden.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        dtype = weight.dtype
+        if isinstance(weight, Tensor) and torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
         wide = torch.promote_types(dtype, torch.float32)  # of the softmax and of all sums
         lift = 1024.0 if dtype == torch.float16 else 1.0  # keeps small probabilities above fp16's underflow
         wants = ctx.needs_input_grad[:3]
         d_hidden, d_weight, d_bias = (
-            torch.zeros_like(x, dtype=wide) if want and x is not None else None
+            torch.zeros_like(x, dtype=wide) if want and isinstance(x, Tensor) else None
             for x, want in zip((hidden, weight, bias), wants, strict=True)
         )
         total, nll_sum, z_sum = (torch.zeros((), dtype=wide, device=hidden.device) for _ in range(3))
-        buffer = torch.empty(min(chunk, len(hidden)), len(weight), dtype=dtype, device=hidden.device)
+        held = min(chunk, len(hidden)) if isinstance(weight, Tensor) else 0
+        buffer = torch.empty(held, len(weight), dtype=dtype, device=hidden.device)
         with torch.autocast(device, enabled=False):
-            h, w = hidden.to(dtype), weight.to(dtype)
+            h, w = hidden.to(dtype), weight.to(dtype) if isinstance(weight, Tensor) else weight
             for part in (slice(i, i + chunk) for i in range(0, len(h), chunk)):
                 rows, target, row_weight = h[part], targets[part, None], weights[part].to(wide)
                 z = _logits(rows, w, bias, scale, softcap, out=buffer[: len(rows)]).to(wide)  # (n, V)
@@ -158,13 +182,13 @@ class _FusedHead(torch.autograd.Function):
                 # A row's weight and the scale go to the (n, d) sides of the products, smaller than (n, V).
                 factor = (row_weight * (scale / lift))[:, None]
                 if d_hidden is not None:
-                    torch.mul(dz @ w, factor, out=d_hidden[part])
+                    torch.mul(dz @ w if isinstance(w, Tensor) else w.back(dz), factor, out=d_hidden[part])
                 if d_weight is not None:
                     _accumulate(d_weight, dz, rows * factor)
                 if d_bias is not None:
                     d_bias += factor.squeeze(1) @ dz.to(wide)
         ctx.save_for_backward(d_hidden, d_weight, d_bias)
-        ctx.dtypes = [None if x is None else x.dtype for x in (hidden, weight, bias)]
+        ctx.dtypes = [x.dtype if isinstance(x, Tensor) else None for x in (hidden, weight, bias)]
         ctx.mark_non_differentiable(nll_sum, z_sum)
         return total, nll_sum, z_sum
 
@@ -175,10 +199,16 @@ class _FusedHead(torch.autograd.Function):
 
 
 def _logits(
-    rows: Tensor, weight: Tensor, bias: Tensor | None, scale: float, softcap: float | None, *, out: Tensor
+    rows: Tensor,
+    weight: Tensor | Frozen,
+    bias: Tensor | None,
+    scale: float,
+    softcap: float | None,
+    *,
+    out: Tensor,
 ) -> Tensor:
-    """What `LinearHead` says, in the memory of `out`."""
-    z = torch.mm(rows, weight.t(), out=out)
+    """What `LinearHead` says, in the memory of `out` (that of a quantised weight: in memory of its own)."""
+    z = torch.mm(rows, weight.t(), out=out) if isinstance(weight, Tensor) else weight.product(rows)
     if bias is not None:
         z += bias
     if scale != 1.0:

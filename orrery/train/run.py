@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -146,13 +146,17 @@ class Run:
             )
 
     def log(
-        self, step: int, batches: Sequence[Batch], outcome: Outcome, *, lr: float, seconds: float
-    ) -> None:
-        """Count and write down a step, watch its loss, then validate, sample and save if it is time to."""
+        self, step: int, batches: Sequence[Batch], outcome: Outcome, *, lr: float, seconds: float,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Count and write down a step, watch its loss, then validate, sample and save if it is time to.
+
+        `more`: further numbers of a run that learns from what it does itself. Its loss is no measure of progress and is not watched.
+        """
         state, total = self.state, self.state.plan.total_at(step)
         state.step = step + 1
-        line = self._count(batches, outcome, seconds) | {"lr": lr}
-        self._watch(step, batches, outcome, line)
+        line = self._count(batches, outcome, seconds) | {"lr": lr} | dict(more or {})
+        self._watch(step, batches, outcome, line, spikes=more is None)
         if self.validation is not None and due(self.cfg.validate_every, state.step, total):
             line |= self._validate()
         state.seconds = line["seconds"] = self.elapsed()
@@ -186,7 +190,9 @@ class Run:
             "tokens_per_s": tokens / max(seconds, 1e-9), "mfu": self.used.of(flops, seconds),
         }  # fmt: skip
 
-    def _watch(self, step: int, batches: Sequence[Batch], outcome: Outcome, line: dict[str, Any]) -> None:
+    def _watch(
+        self, step: int, batches: Sequence[Batch], outcome: Outcome, line: dict[str, Any], *, spikes: bool
+    ) -> None:
         """Skips and spikes, with the documents that were in the batch. Only finite losses enter statistics."""
         state, loss = self.state, outcome.mean("loss")
         if outcome.skipped:
@@ -203,7 +209,7 @@ class Run:
         state.predicted += outcome.sums["weight"]
         if state.ema:
             state.ema.update()
-        height = state.spikes.see(loss)
+        height = state.spikes.see(loss) if spikes else None
         if height is not None:
             state.spiked += 1
             self.records.event(

@@ -63,6 +63,8 @@ class TrainState:
     best_step: int = -1
     stopped: bool = False
     """Early stopping has ended the run."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """What a kind of run keeps besides, JSON-able."""
 
     @staticmethod
     def begin(cfg: TrainConfig, model: Decoder, precision: Precision) -> TrainState:
@@ -115,6 +117,7 @@ class TrainState:
             "validation": [self.validation, self.validated_at],
             "best": [self.best, self.best_step],
             "stopped": self.stopped,
+            "extra": self.extra,
         }
 
     def load(self, checkpoint: Checkpoint) -> None:
@@ -145,16 +148,23 @@ class TrainState:
         self.recent = deque(((step, float.fromhex(loss)) for step, loss in state["recent"]), maxlen=RECENT)
         self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
         self.spiked, self.stopped = state["spiked"], state["stopped"]
+        self.extra = state["extra"]
         self.nats, self.predicted = state["gap"]
         self.validation, self.validated_at = state["validation"]
         self.best, self.best_step = state["best"]
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Weights and persistent buffers by name; a tensor with several names (tied weights) once, under the first."""
+    """Weights that train and persistent buffers by name; a tensor with several names (tied weights) once, under the first.
+
+    Frozen weights are the ones the run began with: a checkpoint of an adapter holds no copy of its model.
+    """
+    frozen = {n for n, p in model.named_parameters(remove_duplicate=False) if not p.requires_grad}
     seen: set[tuple[Any, ...]] = set()
     found = {}
     for name, tensor in model.state_dict().items():
+        if name in frozen:
+            continue
         place = (
             (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else (name,)
         )

@@ -11,6 +11,7 @@ from orrery.cli.pipeline.runner import run_recipe
 from orrery.cli.pipeline.single import single_stage
 from orrery.kit.artifact import read_receipt
 from orrery.kit.config import read_yaml
+from orrery.serve.find import run_stages
 
 from .conftest import small_text
 
@@ -20,9 +21,15 @@ TINY = ["loader.context=32", "loader.rows=2", "model.d_model=32", "model.n_heads
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
-def test_recipe_runs_tiny(path: Path, small_run: Path, tmp_path: Path) -> None:
+def test_recipe_runs_tiny(
+    path: Path, small_run: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     data = read_yaml(path)
     out = tmp_path / "run"
+    if path.stem == "gemma-sft":
+        run_recipe(data, gemma_settings(small_run, request.getfixturevalue("shared_data")), out=out)
+        assert [kind for kind, _ in run_stages(out)] == ["scores", "adapter", "scores"]
+        return
     text = {"kind": "files", "paths": [str(small_text(tmp_path / "text", files=24))]}
     if "stages" in data:
         data["source"] = text
@@ -40,19 +47,36 @@ def test_recipe_runs_tiny(path: Path, small_run: Path, tmp_path: Path) -> None:
     single_stage(stage, settings(data), kind=data["kind"], out=out)
     made = next(p for p in out.iterdir() if (p / "orrery.json").is_file())
     assert (
-        read_receipt(made).kind == {"train": "model", "prepare": "data", "drafter": "drafter"}[data["kind"]]
+        read_receipt(made).kind
+        == {"train": "model", "prepare": "data", "drafter": "drafter", "tune": "model", "rl": "model"}[data["kind"]]
     )
 
 
 def single(data: dict[str, Any], run: Path, text: dict[str, Any]) -> dict[str, Any]:
     if data["kind"] == "prepare":
         return {**data, "tokenizer": str(run), "source": text, "split": {"heldout": 0.1}}
+    if data["kind"] in ("tune", "rl"):
+        return {**data, "base": str(run)}
     return {**data, "data": str(run), **({"base": str(run)} if data["kind"] == "drafter" else {})}
 
 
 def settings(data: dict[str, Any]) -> list[str]:
     if data["kind"] == "prepare":
         return []
+    if data["kind"] == "tune":
+        sizes = [f"data.{n}.generator.n=40" for n in range(len(data["data"]))]
+        return [
+            *sizes,
+            "heldout=0.2",
+            "loader.context=64",
+            "loader.rows=2",
+            "loop.minutes=null",
+            "loop.steps=3",
+        ]
+    if data["kind"] == "rl":
+        sizes = [f"rl.problems.{n}.generator.n=20" for n in range(len(data["rl"]["problems"]))]
+        rollout = ["rl.rollout.prompts=2", "rl.rollout.responses=2", "rl.rollout.max_tokens=4"]
+        return [*sizes, *rollout, "rl.heldout=4", "loop.minutes=null", "loop.steps=2"]
     heads = ["model.n_kv_heads=1"] if "n_kv_heads" in data.get("model", {}) else []
     return [
         *(setting for setting in TINY if data["kind"] == "train" or setting.startswith("loader")),
@@ -61,4 +85,23 @@ def settings(data: dict[str, Any]) -> list[str]:
         "loop.steps=3",
         "loop.validate_every=null",
         "loop.sample_every=null",
+    ]
+
+
+def gemma_settings(base: Path, data: Path) -> list[str]:
+    """The recipe with a small model in Gemma's place, some rows of each set and questions that it has room for."""
+    sets = range(6)
+    return [
+        f"data_root={data}",
+        f"stages.before.model={base}",
+        f"stages.tune.base={base}",
+        *(f"stages.{name}.tasks=[blimp]" for name in ("before", "after")),
+        *(f"stages.{name}.limit=4" for name in ("before", "after")),
+        *(f"stages.tune.data.{n}.limit=12" for n in sets),
+        "stages.tune.chat_template=auto",
+        "stages.tune.heldout=0.3",
+        "stages.tune.loader.context=64",
+        "stages.tune.loader.long=split",
+        "stages.tune.loop.minutes=null",
+        "stages.tune.loop.steps=2",
     ]

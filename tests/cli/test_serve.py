@@ -100,11 +100,11 @@ def test_an_adapter_is_served_under_its_name(
 ) -> None:
     import orrery
     from orrery.cli import serve as module
-    from orrery.model.lora import Lora, new_adapter
-    from orrery.model.peft_format import write_peft
+    from orrery.model.adapters import Lora, new_adapter
+    from orrery.model.adapters.folder import save_adapter
 
     lm = orrery.load(small_run)
-    write_peft(new_adapter(lm.model, Lora(rank=2)), lm.model, tmp_path / "polite")
+    save_adapter(new_adapter(lm.model, Lora(rank=2)), lm.model, tmp_path / "polite")
     made: list[Any] = []
     monkeypatch.setattr(module, "_run", lambda *arguments, **settings: made.extend(arguments))
     serve(small_run, port=0, adapter=[f"polite={tmp_path / 'polite'}"], api_key=["", "k"], kv_memory=8.0)

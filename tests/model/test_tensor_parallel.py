@@ -14,8 +14,8 @@ from torch import Tensor
 
 from orrery.kit.errors import OrreryError
 from orrery.model import Decoder
+from orrery.model.adapters.slots import Adapted, Using
 from orrery.model.cache import Cached, KVCache
-from orrery.model.lora import LoRALayer, Using
 from orrery.model.packed import Packed
 from orrery.model.quantised import use_native_kernels
 from orrery.model.tensor_parallel import Ranks, parallelise
@@ -143,7 +143,7 @@ def test_adapters_norms_and_numbers_that_do_not_divide_are_refused() -> None:
     refused(tiny("gqa", qk_norm="width"), 2, "normed over all heads together")
     refused(tiny("gqa"), 3, "4 heads, 2 kv heads and inner widths .40. do not all divide among 3 ranks")
     adapted = tiny("gqa")
-    adapted.blocks[1].mlp.up_proj = LoRALayer(adapted.blocks[1].mlp.up_proj, Using())
+    adapted.blocks[1].mlp.up_proj = Adapted(adapted.blocks[1].mlp.up_proj, Using())
     refused(adapted, 2, "without adapters")
 
 

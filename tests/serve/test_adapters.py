@@ -11,8 +11,8 @@ import torch
 from orrery.kit.errors import OrreryError
 from orrery.kit.lm import GenerateRequest
 from orrery.model import Cached, Decoder, KVCache, Packed
-from orrery.model.lora import Adapter, Lora, merge_adapter, new_adapter
-from orrery.model.peft_format import write_peft
+from orrery.model.adapters import Adapter, Lora, merge_adapter, new_adapter
+from orrery.model.adapters.folder import save_adapter
 from orrery.serve.adapters import Adapters, named_folders
 from orrery.serve.extras import Extras
 from tests.model.shapes import tiny
@@ -25,7 +25,7 @@ def trained(model: Decoder, seed: int) -> Adapter:
     adapter = new_adapter(model, Lora(rank=4, alpha=8.0, targets=("q_proj", "up_proj", "o_proj")), seed=seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for low in adapter.layers.values():
+        for low in adapter.parts.values():
             low.b.normal_(std=0.3, generator=generator)
     return adapter
 
@@ -43,7 +43,7 @@ def test_a_batch_of_different_adapters_equals_each_merged_into_a_model_of_its_ow
     assert Adapters.of(model) is adapters
     for seed, name in enumerate("ab"):
         adapter = trained(model, seed)
-        write_peft(adapter, model, tmp_path / name)
+        save_adapter(adapter, model, tmp_path / name)
         adapters.load(name, tmp_path / name)
         merge_adapter(merged[name], adapter)
     names, lengths = ["a", None, "b", "a"], [6, 3, 8, 1]
@@ -79,7 +79,7 @@ def test_names_come_and_go(make_model: Make) -> None:
     adapters.add("first", trained(model, 1))
     adapters.add("second", trained(model, 2))
     assert adapters.names == ("first", "second")
-    assert not any(p.requires_grad for name, p in model.named_parameters() if ".low." in name)
+    assert not any(p.requires_grad for name, p in model.named_parameters() if ".beside." in name)
     prints = {adapters.fingerprint(name) for name in ("first", "second", None)}
     assert len(prints) == 3 and b"" in prints
     with pytest.raises(OrreryError, match="loaded already"):
@@ -106,7 +106,7 @@ def test_names_come_and_go(make_model: Make) -> None:
 
 def test_a_folder_that_does_not_fit_leaves_the_model_alone(make_model: Make, tmp_path: Path) -> None:
     model, wider = make_model(90), make_model(90, d_model=48)
-    write_peft(trained(wider, 0), wider, tmp_path / "wide")
+    save_adapter(trained(wider, 0), wider, tmp_path / "wide")
     with pytest.raises(OrreryError, match="another model's"):
         Adapters.of(model).load("wide", tmp_path / "wide")
     assert Adapters.of(model).names == () and model.surgery == []

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orrery.cli.pipeline import lessons
 from orrery.kit.artifact import Receipt
 from orrery.kit.files import atomic_write
 from orrery.kit.log import console, read_jsonl
@@ -29,10 +30,12 @@ class Findings:
     samples: list[dict[str, Any]]
     evaluation: dict[str, Any] | None
     generations: list[dict[str, Any]]
+    lessons: list[lessons.Lesson]
+    scores: list[lessons.Scored]
 
     @property
-    def train(self) -> dict[str, Any]:
-        return next(r.effects for r in self.receipts.values() if r.kind == "model")
+    def train(self) -> dict[str, Any] | None:
+        return next((r.effects for r in self.receipts.values() if r.operation == "train"), None)
 
     @property
     def data(self) -> dict[str, Any]:
@@ -65,12 +68,13 @@ def write_report(run: Run) -> Findings:
 
 def gather(run: Run) -> Findings:
     """Read what the report shows from the finished stages."""
-    model = run.folders[str(run.stage("train"))]
+    trained, tuned = run.stage("train"), run.stage("tune")
     evaluate, generate = run.stage("evaluate"), run.stage("generate")
+    model = run.folders[str(trained or tuned)]
     return Findings(
         name=run.recipe.name,
         out=run.out,
-        model=model,
+        model=run.folders[str(tuned or trained)],
         receipts=run.receipts,
         seconds=run.seconds,
         reused=run.reused,
@@ -78,14 +82,21 @@ def gather(run: Run) -> Findings:
         samples=read_jsonl(model / "samples.jsonl"),
         evaluation=json.loads((run.folders[evaluate] / "evaluation.json").read_text()) if evaluate else None,
         generations=json.loads((run.folders[generate] / "generations.json").read_text()) if generate else [],
+        lessons=lessons.lessons(run),
+        scores=lessons.scores(run),
     )
 
 
 def verdict(findings: Findings) -> str:
-    """One sentence: did the model learn, next to counting and compression."""
+    """In a sentence or two: did the model learn, next to counting and compression; and what teaching it changed."""
+    return " ".join(part for part in (_learned(findings), lessons.verdict(findings.scores)) if part)
+
+
+def _learned(findings: Findings) -> str:
     ranking = findings.ranking()
     if not ranking:
-        return f"The model reached a training loss of {findings.train['loss']:.3f} nats a token."
+        loss = (findings.train or findings.lessons[-1].effects)["loss"]
+        return f"The model reached a training loss of {loss:.3f} nats a token."
     own = next(value for _, value, is_model in ranking if is_model)
     beaten = [name for name, value, is_model in ranking if not is_model and value > own]
     better = [name for name, value, is_model in ranking if not is_model and value <= own]
@@ -100,6 +111,9 @@ def verdict(findings: Findings) -> str:
 def advice(findings: Findings) -> list[str]:
     """What to try next, from what was measured."""
     train, out = findings.train, findings.out
+    talk = f"Talk to it: `orrery chat {out}`, or serve it: `orrery serve {out}`."
+    if train is None:
+        return [talk, f"See where it comes from: `orrery lineage {out}`."]
     ranking = findings.ranking()
     minutes = train["seconds"] / 60
     tips = []
@@ -126,7 +140,7 @@ def advice(findings: Findings) -> list[str]:
         tips.append(
             "A bigger model pays when it has the time: `stages.train.model.n_layers=6` with `--minutes 30`."
         )
-    tips.append(f"Talk to it: `orrery generate {out} --prompt 'def '`, or `orrery chat {out}`.")
+    tips.append(talk)
     tips.append(
         f"See how surprised it is: `orrery score {out} YOUR_FILE`. See where it comes from: `orrery lineage {out}`."
     )
@@ -135,7 +149,6 @@ def advice(findings: Findings) -> list[str]:
 
 def markdown(findings: Findings) -> str:
     """The report as Markdown."""
-    train = findings.train
     lines = [f"# {findings.name}", "", verdict(findings), ""]
     if findings.ranking():
         lines += ["| on held-out documents | bits per byte |", "|---|---|"]
@@ -147,6 +160,7 @@ def markdown(findings: Findings) -> str:
     lines += ["| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in facts(findings)]
     lines.append("")
+    lines += _taught(findings)
     if findings.generations:
         lines += ["## What it says", ""]
         for item in findings.generations:
@@ -158,9 +172,47 @@ def markdown(findings: Findings) -> str:
     lines += ["## What to try next", ""] + [f"- {tip}" for tip in advice(findings)]
     lines += [
         "",
-        f"The model is in `{findings.model}`: {train['parameters']:,} parameters; any Hugging Face tool opens it.",
+        f"The model is in `{findings.model}`; any Hugging Face tool opens it.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _taught(findings: Findings) -> list[str]:
+    """What teaching changed, as Markdown."""
+    lines = []
+    for lesson in findings.lessons:
+        lines += [
+            f"## {lesson.name}: loss on held-out examples",
+            "",
+            "| set | nats a token before | after |",
+            "|---|---|---|",
+        ]
+        lines += [f"| {name} | {before:.3f} | {after:.3f} |" for name, before, after in lesson.heldout()]
+        lines.append("")
+    if findings.scores:
+        models = list(dict.fromkeys(one.model for one in findings.scores))
+        lines += ["## Answers", "", "| task | metric | questions | " + " | ".join([*models, "change"]) + " |"]
+        lines.append("|---|---|---|" + "---|" * (len(models) + 1))
+        for row in lessons.rows(findings.scores):
+            cells = [
+                row.task,
+                row.metric,
+                str(row.n),
+                *(row.values.get(model, "") for model in models),
+                row.change,
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+        lines += [
+            "",
+            "Intervals are of 95%; the change is of the last model against the first, question by question.",
+            "",
+        ]
+        for task, shown in lessons.answers(findings.scores):
+            lines += [f"What {findings.scores[-1].model} says ({task}):", ""]
+            for record in shown:
+                mark = "right" if lessons.right(record) else f"not {str(record.gold).strip()}"
+                lines += ["```", record.own, f"> {record.answer}    ({mark})", "```", ""]
+    return lines
 
 
 def facts(findings: Findings) -> list[tuple[str, str]]:
@@ -181,15 +233,32 @@ def facts(findings: Findings) -> list[tuple[str, str]]:
                 f"{tokenizer['vocab_size']:,} tokens, {tokenizer['bytes_per_token']:.2f} bytes a token",
             )
         )
-    rows += [
+    if train is not None:
+        rows += _training(train)
+    for lesson in findings.lessons:
+        told = lesson.effects
+        share = told["share"] if isinstance(told["share"], str) else ""
+        text = f"{told['steps']:,} steps, {told['supervised']:,} supervised tokens in {told['seconds'] / 60:.1f} minutes; {share}"
+        rows.append((lesson.name, text))
+        if told["kl_to_parent"] is not None:
+            rows.append(
+                (f"{lesson.name}: distance from its parent", f"{told['kl_to_parent']:.3f} nats a token (KL)")
+            )
+    kept = (
+        f"{name} {'kept' if name in findings.reused else f'{s:.0f} s'}"
+        for name, s in findings.seconds.items()
+    )
+    return [*rows, ("time", ", ".join(kept))]
+
+
+def _training(train: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
         ("model", f"{train['parameters']:,} parameters"),
         ("training", f"{train['steps']:,} steps, {train['tokens']:,} tokens ({train['epochs']:.2f} epochs) in {train['seconds'] / 60:.1f} minutes"),
         ("speed", f"{train['tokens_per_s']:,.0f} tokens/s, {train['utilization']:.0%} of this machine's matmul peak"),
         ("loss", f"{train['loss']:.3f} nats a token at the end" + (f", {train['validation']:.3f} held out" if train.get("validation") else "")),
         ("steps skipped / spikes", f"{train['skipped']} / {train['spikes']}"),
-        ("time", ", ".join(f"{name} {'kept' if name in findings.reused else f'{s:.0f} s'}" for name, s in findings.seconds.items())),
     ]  # fmt: skip
-    return rows
 
 
 def say(findings: Findings) -> None:
@@ -205,6 +274,8 @@ def say(findings: Findings) -> None:
             style = "bold green" if own else ""
             table.add_row(name, f"{value:.3f}", style=style)
         console.print(table)
+    if findings.scores:
+        console.print(_score_table(findings))
     for name, value in facts(findings):
         console.print(f"[dim]{name:>22}[/]  {value}", highlight=False, soft_wrap=True)
     if findings.generations:
@@ -221,6 +292,22 @@ def say(findings: Findings) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _score_table(findings: Findings) -> Any:
+    from rich.table import Table
+
+    table = Table(title="answers: the share that is right, with 95% intervals", title_justify="left")
+    models = list(dict.fromkeys(one.model for one in findings.scores))
+    for heading in ("", *models, "change"):
+        table.add_column(heading)
+    for row in lessons.rows(findings.scores):
+        table.add_row(
+            f"{row.task} ({row.metric}, {row.n})",
+            *(row.values.get(model, "") for model in models),
+            row.change,
+        )
+    return table
 
 
 def _listed(names: list[str]) -> str:

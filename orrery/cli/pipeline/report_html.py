@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from orrery.cli.pipeline.chart import Line, bar_chart, line_chart, smooth
 
 if TYPE_CHECKING:
+    from orrery.cli.pipeline.lessons import Lesson
     from orrery.cli.pipeline.report import Findings
 
 STYLE = """
@@ -61,6 +62,8 @@ def html(findings: Findings) -> str:
         f'<div class="sample"><div class="dim">step {item["step"]:,}</div><pre>{escape(item["text"])}</pre></div>'
         for item in findings.samples
     )
+    taught = "".join(_lesson(lesson) for lesson in findings.lessons)
+    answered = _answers(findings) if findings.scores else ""
     tips = "".join(f"<li>{_code(escape(tip))}</li>" for tip in advice(findings))
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -69,6 +72,7 @@ def html(findings: Findings) -> str:
 <p class="lead">{escape(verdict(findings))}</p>
 {bars}
 <h2>How training went</h2><div class="grid2">{"".join(charts(findings.metrics))}</div>
+{taught}{answered}
 <h2>Numbers</h2><figure><table>{numbers}</table></figure>
 {f"<h2>What it says</h2>{said}" if said else ""}
 {f"<h2>As training went on</h2>{grown}" if grown else ""}
@@ -76,6 +80,43 @@ def html(findings: Findings) -> str:
 <p class="dim">Model: <code>{escape(str(findings.model))}</code></p>
 </main></body></html>
 """
+
+
+def _lesson(lesson: Lesson) -> str:
+    """How one stage of teaching went."""
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td><td>{before:.3f}</td><td>{after:.3f}</td></tr>"
+        for name, before, after in lesson.heldout()
+    )
+    held = f"<figure><figcaption>Held-out examples <small>nats a supervised token, before and after</small></figcaption><table>{rows}</table></figure>"
+    return f'<h2>{escape(lesson.name)}: learning from examples</h2><div class="grid2">{charts(lesson.metrics)[0]}{held}</div>'
+
+
+def _answers(findings: Findings) -> str:
+    """The share of right answers stage by stage, and some answers."""
+    from orrery.cli.pipeline import lessons
+
+    models = list(dict.fromkeys(one.model for one in findings.scores))
+    head = "".join(f"<td>{escape(name)}</td>" for name in ("", *models, "change"))
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in (
+            f"{row.task} ({row.metric}, {row.n} questions)", *(row.values.get(model, "") for model in models), row.change
+        )) + "</tr>"
+        for row in lessons.rows(findings.scores)
+    )  # fmt: skip
+    said = "".join(
+        f'<figure><figcaption>{escape(task)} <small>what {escape(findings.scores[-1].model)} says</small></figcaption><pre>'
+        + "\n".join(
+            f"{escape(record.own)}\n<b>{escape(record.answer)}</b> {'&#10003;' if lessons.right(record) else '&#10007; ' + escape(str(record.gold).strip())}\n"
+            for record in shown
+        )
+        + "</pre></figure>"
+        for task, shown in lessons.answers(findings.scores)
+    )  # fmt: skip
+    return (
+        f"<h2>Answers, stage by stage</h2><figure><table><tr>{head}</tr>{body}</table><small>95% intervals; the change is of the last model "
+        f'against the first, question by question</small></figure><div class="grid2" style="margin-top:18px">{said}</div>'
+    )
 
 
 def charts(metrics: list[dict[str, Any]]) -> list[str]:

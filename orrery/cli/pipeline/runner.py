@@ -24,7 +24,8 @@ from orrery.kit.config import digest, override, read_yaml, resolve, to_dict
 from orrery.kit.errors import OrreryError, suggest
 from orrery.kit.files import atomic_write, sweep
 from orrery.kit.log import console
-from orrery.serve.find import run_stages
+from orrery.serve.demo import GEMMA
+from orrery.serve.find import find_model, identity_of, run_stages
 
 RUN = "run.json"
 
@@ -64,7 +65,7 @@ def run_recipe(source: str | Path | dict[str, Any], overrides: list[str], *, out
         for stage in recipe.stages:
             run_stage(run, stage)
             _remember(run)
-        if run.stage("train"):
+        if run.stage("train") or run.stage("tune"):
             from orrery.cli.pipeline.report import write_report
 
             write_report(run)
@@ -76,10 +77,12 @@ def run_stage(run: Run, stage: Stage) -> None:
     inputs = {role: find_input(run, stage, role, name) for role, name in stage.inputs().items()}
     identity = {
         "stage": to_dict(stage),
-        "inputs": {role: read_receipt(folder).id for role, folder in inputs.items()},
+        "inputs": {role: identity_of(folder) for role, folder in inputs.items()},
         "source": stages.source_identity(run.recipe) if stage.reads_source else None,
         "format": stages.FORMAT,
     }
+    if (files := stages.file_identity(stage)) is not None:
+        identity["files"] = files
     folder = run.out / f"{stage.name}-{digest(identity, 8)}"
     started = time.monotonic()
     if (folder / RECEIPT).is_file():
@@ -103,15 +106,17 @@ def run_stage(run: Run, stage: Stage) -> None:
 
 
 def find_input(run: Run, stage: Stage, role: str, name: str) -> Path:
-    """An input names an earlier stage, an artifact's folder, or a run folder that holds such an artifact."""
+    """An input names an earlier stage, an artifact's folder, a run folder that holds such an artifact; or any model."""
     if name in run.folders:
         return run.folders[name]
     path = Path(name)
     if (path / RECEIPT).is_file():
         return path
     if (path / RUN).is_file():
-        return stage_folder(path, stages.ROLE_KINDS[role])
+        return find_model(path) if role == "model" else stage_folder(path, stages.ROLE_KINDS[role])
     earlier = list(run.folders)
+    if role == "model" and (path.exists() or "/" in name or name == GEMMA):
+        return find_model(name)
     raise OrreryError(
         f"the stage '{stage.name}' reads {role} from '{name}', which is neither an earlier stage ({', '.join(earlier) or 'none'}) "
         f"nor a folder made by orrery.{suggest(name, earlier)}"

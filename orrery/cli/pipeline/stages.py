@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from orrery.cli.pipeline.recipe import (
     DrafterStage,
+    EvalStage,
     EvaluateStage,
     GenerateStage,
     PrepareStage,
+    RlStage,
     RunRecipe,
     Stage,
     TokenizerStage,
     TrainStage,
+    TuneStage,
 )
 from orrery.data.source import StdlibSource, list_files
 from orrery.kit.artifact import Receipt, write_receipt
@@ -51,10 +54,22 @@ def make(
             from orrery.cli.pipeline.drafting import make_trained_drafter
 
             make_trained_drafter(stage, inputs["model"], inputs["data"], folder, progress)
+        case TuneStage():
+            from orrery.cli.pipeline.tuning import make_tuned
+
+            make_tuned(stage, inputs["model"], folder, progress)
+        case RlStage():
+            from orrery.cli.pipeline.reinforcing import make_reinforced
+
+            make_reinforced(stage, inputs["model"], folder, progress)
         case EvaluateStage():
             from orrery.cli.pipeline.evaluation import make_evaluation
 
             make_evaluation(stage, inputs["model"], inputs["data"], folder, progress)
+        case EvalStage():
+            from orrery.cli.pipeline.tasks_stage import make_scores
+
+            make_scores(stage, inputs["model"], folder, progress)
         case GenerateStage():
             make_generations(stage, inputs["model"], inputs.get("data"), folder, progress)
 
@@ -65,6 +80,23 @@ def source_identity(recipe: RunRecipe) -> Any:
         return ["stdlib", platform.python_version()]
     stats = ((str(path.resolve()), path.stat()) for path in list_files(recipe.source.paths))
     return [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+
+
+def file_identity(stage: Stage) -> Any:
+    """What the files of examples and questions that a stage reads are, cheaply."""
+    if isinstance(stage, EvalStage):
+        from orrery.cli.pipeline.tasks_stage import state_of_tasks
+
+        return state_of_tasks(stage)
+    if isinstance(stage, RlStage):
+        from orrery.tune.rl.problems import state_of_problems
+
+        return state_of_problems(stage.rl.problems, Path(stage.data_root)) or None
+    if not isinstance(stage, TuneStage):
+        return None
+    from orrery.tune.dataset import state_of_files
+
+    return state_of_files([*stage.data, *stage.replay, *stage.watch], Path(stage.data_root))
 
 
 def make_tokenizer(stage: TokenizerStage, recipe: RunRecipe, folder: Path, progress: Progress) -> None:
@@ -164,6 +196,10 @@ def openings(data: Path, *, count: int = 3, words: int = 6) -> list[str]:
 def one_line(receipt: Receipt) -> str:
     """What a finished stage did, in a line."""
     effects = receipt.effects
+    if receipt.operation == "reinforce":
+        from orrery.cli.pipeline import reinforcing
+
+        return reinforcing.one_line(effects)
     match receipt.kind:
         case "tokenizer":
             return f"{effects['vocab_size']:,} tokens, {effects['bytes_per_token']:.2f} bytes a token"
@@ -178,6 +214,11 @@ def one_line(receipt: Receipt) -> str:
                 f"{effects['parameters']:,} parameters, {effects['steps']:,} steps, loss {effects['loss']:.3f}, "
                 f"{effects['tokens_per_s']:,.0f} tokens/s, {effects['utilization']:.0%} of the matmul peak"
             )
+        case "adapter":
+            return (
+                f"{effects['share']}, {effects['steps']:,} steps, {effects['supervised']:,} supervised tokens, "
+                f"loss {effects['loss']:.3f}, {effects['tokens_per_s']:,.0f} tokens/s"
+            )
         case "drafter":
             return (
                 f"{effects['kind']}, {effects['parameters']:,} parameters, {effects['steps']:,} steps, "
@@ -187,6 +228,14 @@ def one_line(receipt: Receipt) -> str:
             return (
                 ", ".join(f"{name} {value:.3f}" for name, value in effects["bits_per_byte"].items())
                 + " bits per byte"
+            )
+        case "scores":
+            return ", ".join(
+                f"{task} {metric} {number['mean']:.3f}"
+                if number["mean"] is not None
+                else f"{task} {metric} -"
+                for task, found in effects["tasks"].items()
+                for metric, number in found["metrics"].items()
             )
         case "generations":
             return f"{effects['prompts']} prompts continued"

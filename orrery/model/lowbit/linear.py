@@ -7,8 +7,8 @@ Activations are rounded to int8 by blocks of 32; against float32 products of the
 percent of its size. With `activation_bits` 16, what rounding lost is rounded again and added: off by some 1e-5, for a quarter more time
 a token and twice as much a prompt. A row's result is the same, bit for bit, in any batch and with any number of threads.
 
-Inference only, on a CPU: there is no gradient. Weights are neither parameters nor buffers: `state_dict` does not list them, and
-`.to` does not touch them (`save_model` refuses such a model; `blocks` gives back what to write). T tokens.
+On a CPU. Inputs get gradients (`frozen`), so that adapters beside such layers can learn; the weights get none. They are neither parameters
+nor buffers: `state_dict` does not list them, and `.to` does not touch them (`save_model` refuses such a model; `blocks` gives back what to write). T tokens.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from orrery.kit.errors import OrreryError
 from orrery.model.lowbit import ops
 from orrery.model.lowbit.choice import make_matrix
+from orrery.model.lowbit.frozen import FrozenProduct, FrozenWeight
 from orrery.model.lowbit.kinds import KINDS
 from orrery.model.lowbit.matrix import Matrix
 from orrery.model.lowbit.native import recording
@@ -61,14 +62,18 @@ class QuantLinear(nn.Module):
         """(..., in) of any float type -> (..., out) of the same type.
 
         Raises:
-            OrreryError: x is not on the CPU, has another width, or wants a gradient.
+            OrreryError: x is not on the CPU, or has another width.
         """
         y = _multiply(self.matrix, x, self.activation_bits)
         return y if self.bias is None else ops.add_bias(y, self.bias)
 
     def dequantized(self) -> Tensor:
         """(out, in) float32."""
-        return self.matrix.rows(torch.arange(self.out_features))
+        return self.matrix.piece(0, self.out_features)
+
+    def frozen(self) -> FrozenWeight:
+        """The weight as the loss of a head takes it."""
+        return FrozenWeight(self.matrix, self.activation_bits // 8)
 
     def blocks(self) -> Tensor:
         """(out, bytes of a row) uint8: exactly the bytes it was made from."""
@@ -127,7 +132,11 @@ class QuantEmbedding(nn.Module):
 
     def dequantized(self) -> Tensor:
         """(vocabulary, d) float32."""
-        return self.matrix.rows(torch.arange(self.num_embeddings))
+        return self.matrix.piece(0, self.num_embeddings)
+
+    def frozen(self) -> FrozenWeight:
+        """The table as the loss of a tied head takes it."""
+        return FrozenWeight(self.matrix, self.activation_bits // 8)
 
     def blocks(self) -> Tensor:
         """(vocabulary, bytes of a row) uint8: exactly the bytes it was made from."""
@@ -159,11 +168,10 @@ def _multiply(matrix: Matrix, x: Tensor, bits: ActivationBits) -> Tensor:
     n, k = matrix.shape
     if x.shape[-1] != k:
         raise OrreryError(f"inputs of width {x.shape[-1]} do not fit a weight of {k} columns")
-    if x.requires_grad and torch.is_grad_enabled():
-        raise OrreryError(
-            "a block-quantised layer gives no gradient; run it under torch.inference_mode(), or load the model in float32 to train"
-        )
     flat = x.reshape(-1, k).float().contiguous()
+    if flat.requires_grad and torch.is_grad_enabled():
+        y = FrozenProduct.apply(flat, matrix, bits // 8)
+        return y.to(x.dtype).view(*x.shape[:-1], n)
     y = matrix.multiply(flat, bits // 8) if flat.shape[0] else flat.new_empty(0, n)
     return y.to(x.dtype).view(*x.shape[:-1], n)
 

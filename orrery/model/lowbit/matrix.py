@@ -1,10 +1,10 @@
-"""A weight matrix as layers see it: four things it can do, whichever kernel does them."""
+"""A weight matrix as layers see it: what it can do, whichever kernel does it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor
 
 from orrery.model.lowbit.pack import Packed
@@ -22,6 +22,10 @@ class Matrix(ABC):
     @abstractmethod
     def rows(self, ids: Tensor) -> Tensor:
         """(T,) contiguous int64 within range -> (T, K) float32: rows, dequantised."""
+
+    def piece(self, first: int, last: int) -> Tensor:
+        """(last - first, K) float32: neighbouring rows, dequantised."""
+        return self.rows(torch.arange(first, last))
 
     @abstractmethod
     def blocks(self) -> Tensor:
@@ -67,7 +71,9 @@ class DenseMatrix(Matrix):
         self.shape = (self.weight.shape[0], self.weight.shape[1])
 
     def multiply(self, x: Tensor, terms: int = 1) -> Tensor:
-        return F.linear(x, self.weight)
+        from orrery.model.lowbit import ops  # which asks `choice`, which makes matrices
+
+        return ops.linear(x, self.weight)
 
     def rows(self, ids: Tensor) -> Tensor:
         return self.weight[ids]

@@ -12,7 +12,7 @@ from orrery.serve.engine.config import EngineConfig
 from orrery.serve.engine.store import latent_layers
 from orrery.serve.observable import check_observe
 from orrery.serve.request import check_request as check_plain
-from orrery.serve.request import new_tokens
+from orrery.serve.request import new_tokens, read_ids
 
 if TYPE_CHECKING:
     from orrery.serve.engine.engine import Engine
@@ -73,7 +73,7 @@ FEATURES: dict[str, str] = {
     "n": "`n` and `best_of` continuations, forked behind the prompt",
     "beams": "`num_beams` above 1",
     "grammar": "JSON schema, regex, choice, EBNF",
-    "LoRA": "`adapter`",
+    "adapters": "`adapter`, of any kind: LoRA, DoRA, VeRA, IA3, prefixes, prompts, bottlenecks, ReFT",
     "steering": "`steering`: vectors added to the stream",
     "observe": "`observe`, and torch hooks on the model's modules",
     "contrastive": "`sampling.contrastive_alpha`",
@@ -86,7 +86,8 @@ NOTES: dict[frozenset[str], str] = {
     frozenset(("speculation", "observe")): "rejected drafts are not shown",
     frozenset(("speculation", "quantised KV")): "drafts are verified over the same stored numbers",
     frozenset(("prefix cache", "observe")): "a request that looks at its prompt reads all of it",
-    frozenset(("prefix cache", "LoRA")): "found by requests with the same adapter's weights",
+    frozenset(("prefix cache", "adapters")): "found by requests with the same adapter's weights",
+    frozenset(("adapters", "observe")): "but for adapters with virtual tokens (prefix, prompt), which are refused",
     frozenset(("prefix cache", "steering")): "found by requests with the same steering",
     **{frozenset((name, "contrastive")): ASIDE for name in ("paged", "chunked", "prefix cache", "quantised KV", "preemption")},
     frozenset(("speculation", "contrastive")): "not drafted for",
@@ -99,7 +100,7 @@ REFUSED: dict[frozenset[str], str] = {
     frozenset(("contrastive", "beams")): "beam search does not take contrastive_alpha: choose one of them",
     **{
         frozenset((name, "contrastive")): f"contrastive search takes no {what}: leave it out, or set contrastive_alpha=0"
-        for name, what in (("LoRA", "adapter"), ("steering", "steering"), ("observe", "observe"))
+        for name, what in (("adapters", "adapter"), ("steering", "steering"), ("observe", "observe"))
     },
 }  # fmt: skip
 """Pairs that no request may ask for."""
@@ -111,7 +112,7 @@ def wanted_features(request: GenerateRequest) -> set[str]:
         "n": (request.best_of or request.n) > 1 and request.num_beams == 1,
         "beams": request.num_beams > 1,
         "grammar": request.grammar is not None,
-        "LoRA": request.adapter is not None,
+        "adapters": request.adapter is not None,
         "steering": bool(request.steering),
         "observe": bool(request.observe),
         "contrastive": request.sampling.contrastive_alpha > 0,
@@ -136,7 +137,11 @@ def check_request(engine: Engine, request: GenerateRequest) -> None:
         raise OrreryError(
             "an adapter changes the up-projection of latent attention, whose form was chosen before; make the engine anew"
         )
-    room = new_tokens(model, request)
+    if request.observe and engine.runner.adapters.virtual_tokens(request.adapter):
+        raise OrreryError(
+            "observe does not go with an adapter that has virtual tokens, which are no tokens of the text: leave one of them out"
+        )
+    room, read = new_tokens(model, request), len(read_ids(model, request))
     check_observe(model, request.observe, prompt=len(request.ids), made=room)
     made = max(request.best_of or request.n, request.num_beams)
     if made > config.max_sequences:
@@ -145,7 +150,7 @@ def check_request(engine: Engine, request: GenerateRequest) -> None:
             "max_sequences"
         )
     # Beams wait for each other: they must fit side by side.
-    fits = engine.memory.holds(len(request.ids), room - 1, beams=request.num_beams)
+    fits = engine.memory.holds(read, room - 1, beams=request.num_beams)
     if "contrastive" not in wanted and not fits:
         raise OrreryError(
             f"the prompt of {len(request.ids)} tokens and {request.max_tokens} new ones do not fit the cache; shorten them, or "

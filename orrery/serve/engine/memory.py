@@ -112,7 +112,7 @@ class Memory:
             tables.adopt(prefix, queried=len(sequence.ids))
             sequence.computed = prefix.length
             if not sequence.preempted:
-                sequence.cached = min(prefix.length, sequence.prompt)
+                sequence.cached = max(min(prefix.length, sequence.prompt) - sequence.virtual, 0)
         sequence.row = self.rows.take()
         self.rows.update(sequence.row, tables.blocks)
 

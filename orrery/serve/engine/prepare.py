@@ -15,7 +15,7 @@ from orrery.serve.engine.reply import Reply
 from orrery.serve.engine.sequence import Job, Sequence
 from orrery.serve.engine.tables import BlockTables
 from orrery.serve.generate import BeamTexts, constraint_of
-from orrery.serve.request import new_tokens
+from orrery.serve.request import new_tokens, read_ids
 from orrery.serve.sampling import Chooser, choice_requests
 from orrery.serve.steer import steering_vectors
 
@@ -33,6 +33,7 @@ def make_job(engine: Engine, request: GenerateRequest) -> Job:
     lm, model = engine.lm, engine.lm.model
     asked = lm.stop_ids if request.stop_ids is None else request.stop_ids
     stops = frozenset() if request.ignore_eos else frozenset(asked)
+    read = read_ids(model, request)
     grammar = constraint_of(model, lm.tokenizer, request, stops)
     vectors = steering_vectors(model, request.steering)
     adapter = engine.runner.adapters.fingerprint(request.adapter)
@@ -54,12 +55,13 @@ def make_job(engine: Engine, request: GenerateRequest) -> Job:
                 job=job,
                 choice=choice,
                 request=one,
-                ids=list(request.ids),
+                ids=list(read),
                 chooser=Chooser(one, model.cfg.vocab_size, lm.tokenizer.vocab_size),
                 reply=Reply(lm.tokenizer, one, stops, new_tokens(model, one)),
                 constraint=None if grammar is None else grammar.clone(),
                 tables=BlockTables(engine.memory.pools, root=root),
                 adapter=adapter,
+                virtual=len(read) - len(request.ids),
                 vectors=vectors,
                 reads_prefix=reads,
                 leaves_prefix=shares,

@@ -171,7 +171,10 @@ class Runner:
     def score_prompt(self, item: Work, hidden: Tensor) -> None:
         """Log-probabilities of the prompt's tokens that this piece predicts, each once however often it is read."""
         sequence, found = item.sequence, item.sequence.job.prompt_logprobs
-        begin, end = max(item.start, len(found)), min(item.start + item.n, sequence.prompt - 1)
+        begin, end = (
+            max(item.start, sequence.virtual + len(found)),
+            min(item.start + item.n, sequence.prompt - 1),
+        )
         for place in range(begin, end, ROWS):
             places = range(place, min(place + ROWS, end))
             rows = self.logits(hidden, [item.first + p - item.start for p in places])

@@ -66,7 +66,7 @@ class Sequence:
         tables: where its cached tokens lie. row: its row of the block tables while it runs, else None.
         swapped: its blocks' content while it waits in ordinary memory.
         reads_prefix: whether it may begin with what is cached. leaves_prefix: whether others may find what it computed.
-        adapter: the fingerprint of its adapter's weights. vectors: by layer, what steering adds. looked: tokens whose activations were looked at.
+        adapter: the fingerprint of its adapter's weights. virtual: placeholders before the prompt, for its adapter's virtual tokens. vectors: by layer, what steering adds. looked: tokens whose activations were looked at.
         hidden: (d,) the last state of the model, for drafters that read states.
         arrival: the step in which the request came.
     """
@@ -87,6 +87,7 @@ class Sequence:
     reads_prefix: bool = True
     leaves_prefix: bool = True
     adapter: bytes = b""
+    virtual: int = 0
     vectors: dict[int, Tensor] = field(default_factory=dict)
     looked: int = 0
     hidden: Tensor | None = None
@@ -98,8 +99,8 @@ class Sequence:
 
     @property
     def prompt(self) -> int:
-        """Tokens of the prompt."""
-        return len(self.request.ids)
+        """Tokens of the prompt, virtual ones before it included."""
+        return self.virtual + len(self.request.ids)
 
     @property
     def remaining(self) -> int:

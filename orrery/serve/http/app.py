@@ -14,6 +14,7 @@ from orrery.serve.http.errors import install
 from orrery.serve.http.lifecycle import Gate
 from orrery.serve.http.metrics import Metrics
 from orrery.serve.http.routes import about, chat, completions, embeddings, responses, tokens
+from orrery.serve.http.routes import shadow as shadow_route
 from orrery.serve.http.routes.page import page_router
 from orrery.serve.http.service import Service
 from orrery.serve.http.settings import PUBLIC, ServerSettings
@@ -21,6 +22,7 @@ from orrery.serve.http.tracing import Traces, provider
 
 if TYPE_CHECKING:
     from orrery.serve.engine.async_engine import AsyncEngine
+    from orrery.serve.http.shadow import Shadow
 
 ABOUT = "An OpenAI-compatible server. Every error has the shape of ErrorBody; unknown fields are refused."
 
@@ -31,12 +33,14 @@ def make_app(
     settings: ServerSettings | None = None,
     name: str,
     tracer_provider: Any = None,
+    shadow: Shadow | None = None,
 ) -> FastAPI:
     """An ASGI application that starts the engine with itself and stops it at its end.
 
     Args:
         name: what the model is called in requests.
         tracer_provider: where spans go; None: by `settings.tracing`, the exporter that the environment names.
+        shadow: a second model that is given what was answered; it starts and stops with the application.
 
     Raises:
         MissingExtra: tracing is on, but its extra is not installed.
@@ -48,9 +52,13 @@ def make_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine.start()
+        if shadow is not None:
+            shadow.start(lambda: gate.running > 0)
         try:
             yield
         finally:
+            if shadow is not None:
+                shadow.stop()
             engine.stop()
             if tracer_provider is not None:
                 tracer_provider.shutdown()
@@ -66,13 +74,17 @@ def make_app(
         separate_input_output_schemas=False,
     )
     gate = Gate(settings.max_requests)
-    metrics = Metrics(engine.stats, gate)
+    metrics = Metrics(engine.stats, gate, *([] if shadow is None else [shadow.registry]))
     app.state.gate = gate
-    service = Service(engine, settings=settings, name=name, metrics=metrics, traces=Traces(tracer_provider))
+    service = Service(
+        engine, settings=settings, name=name, metrics=metrics, traces=Traces(tracer_provider), shadow=shadow
+    )
     app.state.service = service
     install(app)
     for module in (chat, completions, responses, embeddings, tokens, about):
         app.include_router(module.router)
+    if shadow is not None:
+        app.include_router(shadow_route.router)
     app.include_router(page_router())
     _describe(app, (name, *service.adapters), keys=bool(settings.api_keys))
     app.add_middleware(Door, settings=settings, gate=gate, metrics=metrics)

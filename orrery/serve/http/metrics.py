@@ -25,9 +25,10 @@ SPEED = (1, 2.5, 5, 10, 25, 50, 75, 100, 150, 250, 500, 1000)
 class Metrics:
     """The numbers of one server, in a registry of its own."""
 
-    def __init__(self, stats: Callable[[], Any], gate: Any) -> None:
-        """`stats` gives the engine's EngineStats; `gate` counts the requests under way."""
+    def __init__(self, stats: Callable[[], Any], gate: Any, *others: CollectorRegistry) -> None:
+        """`stats` gives the engine's EngineStats; `gate` counts the requests under way; `others` are told after these."""
         self.registry = registry = CollectorRegistry()
+        self._others = others
         name = "orrery_"
         self.first = Histogram(
             f"{name}time_to_first_token_seconds", "Request to first token", registry=registry, buckets=FIRST
@@ -58,7 +59,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """All of them in Prometheus' text format."""
-        return generate_latest(self.registry)
+        return b"".join(generate_latest(registry) for registry in (self.registry, *self._others))
 
     def watch(self) -> Watch:
         """The clock of one request, started."""

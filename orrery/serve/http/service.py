@@ -28,6 +28,7 @@ from orrery.serve.steer import steering_from_texts
 if TYPE_CHECKING:
     from orrery.serve.engine.async_engine import AsyncEngine
     from orrery.serve.engine.engine import Update
+    from orrery.serve.http.shadow import Shadow
 
 log = logging.getLogger("orrery.serve")
 WAITING = 256
@@ -50,10 +51,17 @@ class Service:
     """The model behind the routes. `created` says when it was loaded (Unix seconds)."""
 
     def __init__(
-        self, engine: AsyncEngine, *, settings: ServerSettings, name: str, metrics: Metrics, traces: Traces
+        self,
+        engine: AsyncEngine,
+        *,
+        settings: ServerSettings,
+        name: str,
+        metrics: Metrics,
+        traces: Traces,
+        shadow: Shadow | None = None,
     ) -> None:
         self.engine, self.settings, self.name = engine, settings, name
-        self.metrics, self.traces = metrics, traces
+        self.metrics, self.traces, self.shadow = metrics, traces, shadow
         self.lm = engine.engine.lm
         self.created = int(time.time())
 
@@ -247,6 +255,8 @@ class Service:
                     await queue.put((index, update))
             reason = "cancelled" if completion is None else completion.finish_reason
             await queue.put(None)
+            if self.shadow is not None and completion is not None:
+                self.shadow.offer(request, completion)
         except Exception as error:
             reason = "refused" if isinstance(error, OrreryError) else "fault"
             if isinstance(error, TimeoutError):

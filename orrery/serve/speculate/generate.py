@@ -27,7 +27,7 @@ from orrery.serve.finite import check_finite
 from orrery.serve.generate import Generation
 from orrery.serve.grammar.constraint import Constraint
 from orrery.serve.mode import evaluating
-from orrery.serve.request import new_tokens
+from orrery.serve.request import new_tokens, read_ids
 from orrery.serve.sampling import Choice, Chooser
 from orrery.serve.speculate.drafter import NOTHING, Draft, Drafter, DraftView, Rule
 from orrery.serve.speculate.statistics import AcceptanceStatistics
@@ -94,7 +94,8 @@ def speculated_tokens(
     statistics: AcceptanceStatistics,
 ) -> Iterator[Choice]:
     """Each new token, as `generate.sampled_tokens`; several at a time where drafts hold."""
-    ids, end = list(request.ids), len(request.ids) + new_tokens(model, request)
+    ids = read_ids(model, request)
+    end = len(ids) + new_tokens(model, request)
     chooser = Chooser(request, model.cfg.vocab_size, known)
     reader = Reader(model, capacity=end + tokens)
     draft = NOTHING

@@ -20,6 +20,8 @@ from orrery.data.batch import Batch
 from orrery.kit.errors import OrreryError, suggest
 from orrery.model.context import Context
 from orrery.model.decoder import Decoder
+from orrery.model.lowbit import QuantEmbedding, QuantLinear
+from orrery.model.lowbit.dense import NativeEmbedding, NativeLinear
 from orrery.model.packed import Packed
 from orrery.train.loss import Head, LinearHead, Loss, cross_entropy
 from orrery.train.objectives import config as c
@@ -111,10 +113,16 @@ def compute(
 def head_of(model: Decoder) -> Head:
     """The model's head in the form that needs no recomputation, unless something was built around it."""
     layer = model.embed if model.lm_head is None else model.lm_head
-    if type(layer) not in (nn.Embedding, nn.Linear):
-        return model.head
     scale = 1.0 if model.cfg.logit_scale is None else model.cfg.logit_scale
-    return LinearHead(layer.weight, scale=scale, softcap=model.cfg.logit_softcap)
+    settings = {"scale": scale, "softcap": model.cfg.logit_softcap}
+    if isinstance(layer, QuantLinear | QuantEmbedding):
+        bias = layer.bias if isinstance(layer, QuantLinear) else None
+        return LinearHead(layer.frozen(), bias, **settings)
+    if type(layer) in (nn.Linear, NativeLinear):  # exactly: an adapter around it is a function like any other
+        return LinearHead(layer.weight, layer.bias, **settings)  # type: ignore[bad-argument-type]
+    if type(layer) in (nn.Embedding, NativeEmbedding):
+        return LinearHead(layer.weight, **settings)
+    return model.head
 
 
 def prefixes(batch: Batch) -> tuple[int, ...]:

@@ -60,8 +60,13 @@ def build_optimizer(model: nn.Module, cfg: c.OptimizerConfig) -> JointOptimizer:
 def _groups(
     decay: float, decayed: list[nn.Parameter], plain: list[nn.Parameter], *, scale: float
 ) -> list[dict]:
-    both = [(decayed, decay), (plain, 0.0)]
-    return [{"params": params, "weight_decay": wd, "lr_scale": scale} for params, wd in both if params]
+    """A parameter may have a rate of its own, `lr_scale` times the others' (LoRA+)."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for params, wd in ((decayed, decay), (plain, 0.0)):
+        for parameter in params:
+            own = scale * getattr(parameter, "lr_scale", 1.0)
+            groups.setdefault((wd, own), []).append(parameter)
+    return [{"params": params, "weight_decay": wd, "lr_scale": own} for (wd, own), params in groups.items()]
 
 
 def _single(cfg: c.OptimizerConfig, groups: list[dict]) -> torch.optim.Optimizer:

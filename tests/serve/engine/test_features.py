@@ -17,7 +17,7 @@ import torch
 from orrery.kit.errors import OrreryError
 from orrery.kit.lm import Completion, GenerateRequest, Grammar, Observe, Sampling, Steering
 from orrery.model import Decoder
-from orrery.model.lora import Lora, merge_adapter, new_adapter
+from orrery.model.adapters import Lora, merge_adapter, new_adapter
 from orrery.model.packed import Packed
 from orrery.model.probe import record
 from orrery.serve.adapters import Adapters
@@ -53,7 +53,7 @@ def trained_adapter(model: Decoder) -> Any:
     adapter = new_adapter(model, Lora(rank=2, alpha=4.0, targets=("q_proj", "down_proj")), seed=5)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
-        for low in adapter.layers.values():
+        for low in adapter.parts.values():
             low.b.normal_(std=0.3, generator=generator)
     return adapter
 
@@ -67,7 +67,7 @@ def request_for(lm: LM, names: set[str]) -> GenerateRequest:
         "n": {"n": 3},
         "beams": {"num_beams": 3, "n": 1 + ("n" in names), "sampling": Sampling(temperature=0)},
         "grammar": {"grammar": Grammar(kind="regex", source="[a-z ]{4,30}")},
-        "LoRA": {"adapter": "a"},
+        "adapters": {"adapter": "a"},
         "steering": {"steering": STEERING},
         "observe": {"observe": OBSERVE},
         "contrastive": {"sampling": Sampling(temperature=0, top_k=4, contrastive_alpha=0.5)},
@@ -92,10 +92,10 @@ def config_for(names: set[str]) -> EngineConfig:
 def plain_equivalent(lm: LM, names: set[str]) -> Iterator[LM]:
     """A model of its own with the adapter merged in and the steering in a hook: what `LM.generate` then gives is right."""
     model = copy.deepcopy(lm.model)
-    if "LoRA" in names:
+    if "adapters" in names:
         merged = Decoder(lm.model.cfg, seed=0).eval()
         merged.load_state_dict(
-            {k.replace(".base.", "."): v for k, v in model.state_dict().items() if ".low." not in k}
+            {k.replace(".base.", "."): v for k, v in model.state_dict().items() if ".beside." not in k}
         )
         merge_adapter(merged, trained_adapter(merged))
         model = merged

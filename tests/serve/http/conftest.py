@@ -21,10 +21,10 @@ from orrery.text.chat import CONTROL, ChatFormat
 
 
 @contextmanager
-def serving(engine: Any, tracer_provider: Any = None, **settings: Any) -> Iterator[Any]:
+def serving(engine: Any, tracer_provider: Any = None, shadow: Any = None, **settings: Any) -> Iterator[Any]:
     """A server on a free port, in a thread of its own: `.url`, `.port`, `.app`, `.server`, `.engine`."""
     set_up = ServerSettings(**{"port": 0, "drain_s": 2.0, **settings})
-    app = make_app(engine, settings=set_up, name="tiny", tracer_provider=tracer_provider)
+    app = make_app(engine, settings=set_up, name="tiny", tracer_provider=tracer_provider, shadow=shadow)
     server = Server(app, set_up)
     thread = threading.Thread(target=server.run)
     thread.start()
