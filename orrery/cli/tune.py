@@ -10,14 +10,14 @@ import typer
 from orrery.cli.common import MODEL, OVERRIDES
 
 ADAPTERS = "lora, vera, ia3, prefix, prompt, bottleneck or reft; without it all weights learn."
-KINDS = ("tune", "prefer", "reward", "rl")
+KINDS = ("tune", "rl")
 """Stages that make a finished model into another."""
 DATA = "A file or folder of examples (.jsonl, .json, .parquet; messages, ShareGPT, Alpaca, prompt and completion ...). Repeatable."
 
 
 def tune(
     recipe: Annotated[
-        Path | None, typer.Argument(help="A recipe of kind `tune` (YAML); or give --base and --data.")
+        Path | None, typer.Argument(help="A recipe of kind `tune` or `rl` (YAML); or give --base and --data.")
     ] = None,
     overrides: Annotated[list[str] | None, typer.Argument(help=OVERRIDES, metavar="[KEY=VALUE]...")] = None,
     base: Annotated[str | None, typer.Option(help=MODEL)] = None,
@@ -51,6 +51,8 @@ def tune(
     """Teach a model by examples. Stop it any time; the same command goes on, bit for bit.
 
     Example: orrery tune recipes/sft.yaml
+
+    Example: orrery tune recipes/rl.yaml rl.algorithm.kind=rloo
 
     Example: orrery tune --base gemma-3-270m --data my/answers.jsonl --adapter lora
 

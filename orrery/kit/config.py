@@ -127,8 +127,13 @@ def _index(node: list[Any], part: str, text: str) -> int:
     )
 
 
+_PLAIN = frozenset((str, int, float, bool, type(None)))
+
+
 def to_dict(value: Any) -> Any:
     """Configs, paths and tuples as plain JSON-able values."""
+    if type(value) in _PLAIN:  # a vocabulary has a million of them
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):

@@ -48,7 +48,9 @@ def test_recipe_runs_tiny(
     made = next(p for p in out.iterdir() if (p / "orrery.json").is_file())
     assert (
         read_receipt(made).kind
-        == {"train": "model", "prepare": "data", "drafter": "drafter", "tune": "model", "rl": "model"}[data["kind"]]
+        == {"train": "model", "prepare": "data", "drafter": "drafter", "tune": "model", "rl": "model"}[
+            data["kind"]
+        ]
     )
 
 

@@ -27,7 +27,7 @@ from .conftest import Orrery
 @pytest.fixture(scope="module")
 def problems(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("problems") / "animals.jsonl"
-    write_rows(path, [{"question": f"the cat saw the dog {n}", "answer": "the"} for n in range(12)])
+    write_rows(path, [{"question": f"the cat saw the dog {n}", "answer": "cat"} for n in range(12)])
     return path
 
 
@@ -53,11 +53,15 @@ def test_a_model_that_practised(small_run: Path, problems: Path, tmp_path: Path)
     assert receipt.kind == "model" and receipt.operation == "reinforce" and verify(folder) == []
     assert [(parent.role, parent.operation) for parent in receipt.parents] == [("model", "train")]
     effects = receipt.effects
-    assert effects["accuracy"]["problems"] == 4 and effects["problems"] == {"learned": 8, "drawn": 6, "unsound": 0}
+    assert effects["accuracy"]["problems"] == 4 and effects["problems"] == {
+        "learned": 8,
+        "drawn": 6,
+        "unsound": 0,
+    }
     assert effects["steps"] == 3 and effects["last"]["first_ratio"] == 0.0
     assert {"metrics.jsonl", "samples.jsonl", "events.jsonl"} <= {path.name for path in folder.iterdir()}
     sample = json.loads((folder / "samples.jsonl").read_text().splitlines()[0])
-    assert "the cat saw the dog" in sample["text"] and "right answer: the" in sample["text"]
+    assert "the cat saw the dog" in sample["text"] and "right answer: cat" in sample["text"]
     assert package.load(run).generate([{"role": "user", "content": "the cat"}], max_tokens=3).ids
 
 
@@ -65,7 +69,9 @@ def test_a_model_that_practised(small_run: Path, problems: Path, tmp_path: Path)
 def test_an_adapter_that_practised(
     small_run: Path, problems: Path, tmp_path: Path, adapter: dict[str, Any]
 ) -> None:
-    made = recipe(small_run, problems, adapter=adapter, rl={"kl": {"beta": 0.1}, "algorithm": {"kind": "ppo"}})
+    made = recipe(
+        small_run, problems, adapter=adapter, rl={"kl": {"beta": 0.1}, "algorithm": {"kind": "ppo"}}
+    )
     folder = find_model(single_stage(made, [], kind="rl", out=tmp_path / "run"))
     receipt = read_receipt(folder)
     assert receipt.kind == "adapter" and receipt.effects["trained"] < receipt.effects["parameters"]
@@ -79,10 +85,13 @@ def test_what_changes_is_done_again_and_nothing_else(small_run: Path, problems: 
     out = tmp_path / "run"
     first = find_model(single_stage(recipe(small_run, problems), [], kind="rl", out=out))
     before = first.stat().st_mtime_ns
-    assert find_model(single_stage(recipe(small_run, problems), [], kind="rl", out=out)).stat().st_mtime_ns == before
+    assert (
+        find_model(single_stage(recipe(small_run, problems), [], kind="rl", out=out)).stat().st_mtime_ns
+        == before
+    )
     single_stage(recipe(small_run, problems), ["rl.algorithm.kind=rloo"], kind="rl", out=out)
     assert len(list(out.glob("rl-*/orrery.json"))) == 2
-    with pytest.raises(OrreryError, match="needs the folder of one reward model"):
+    with pytest.raises(OrreryError, match="a learned reward is a function"):
         single_stage(
             recipe(small_run, problems, rl={"rewards": [{"kind": "learned"}]}), [], kind="rl", out=out
         )

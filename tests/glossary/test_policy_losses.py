@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from orrery.glossary.exhibits import policy_gradients, policy_losses
+from orrery.glossary.exhibits import answer_lengths, policy_gradients, policy_losses
 
 
 def test_wrong_answers_grow_under_the_mean_over_each_answer_and_stay_without_it() -> None:
-    grpo, dr_grpo, token = policy_losses.length_bias_measured().rows
+    grpo, dr_grpo, token = answer_lengths.length_bias_measured().rows
     assert grpo[2] > 2 * grpo[1] and grpo[4] < grpo[3] / 2
     for row in (dr_grpo, token):
         assert abs(row[2] - row[1]) < 0.1 * row[1] and abs(row[4] - row[3]) < 0.1 * row[3]
@@ -31,7 +31,7 @@ def test_every_algorithm_learns_the_toy() -> None:
 
 
 def test_form_is_learned_and_length_keeps_it_short() -> None:
-    form, both = policy_losses.form_and_length_paid_for().rows
+    form, both = answer_lengths.form_and_length_paid_for().rows
     assert form[1] < 0.1 and form[2] > 0.9 and both[2] > 0.9
     assert both[4] < form[4]
 

@@ -16,7 +16,7 @@ from orrery.model.adapters.folder import save_adapter
 from orrery.model.folder import save_model
 from orrery.serve.find import find_model, identity_of
 from orrery.tune.rl.problems import Problems, read_problems
-from orrery.tune.rl.rewards import Learned, LearnedReward
+from orrery.tune.rl.rewards import LearnedReward
 from orrery.tune.rl.trainer import RlResult, reinforce
 from orrery.tune.subject import Subject, open_subject
 
@@ -29,6 +29,10 @@ TOLD = (
 
 def make_reinforced(stage: RlStage, base: Path, folder: Path, progress: Progress) -> None:
     """Learn in `<folder>.work` (checkpoints, logs), then write the finished model or adapter to `folder`."""
+    if any(isinstance(term, LearnedReward) for term in stage.rl.rewards):
+        raise OrreryError(
+            "a learned reward is a function and no setting of a recipe; call orrery.tune.rl.trainer.reinforce with learned=..."
+        )
     base = find_model(base)
     subject = open_subject(
         base, chat_template=stage.chat_template, adapter=stage.adapter, seed=stage.loop.seed
@@ -49,28 +53,11 @@ def make_reinforced(stage: RlStage, base: Path, folder: Path, progress: Progress
         problems=problems,
         out=work,
         parent=None if subject.adapter is None else subject.parent,
-        learned=learned_reward(stage),
         system=stage.system,
         virtual=subject.placeholders,
         progress=progress,
     )
     write(stage, subject, base, folder, work, effects(result, subject, problems))
-
-
-def learned_reward(stage: RlStage) -> Learned | None:
-    """The reward model that the rewards name.
-
-    Raises:
-        OrreryError: none is named, or it cannot be opened.
-    """
-    named = [term for term in stage.rl.rewards if isinstance(term, LearnedReward)]
-    if not named:
-        return None
-    if len(named) > 1 or not named[0].model:
-        raise OrreryError("a learned reward needs the folder of one reward model; give it as model")
-    from orrery.tune.reward.scorer import open_reward
-
-    return open_reward(find_model(named[0].model))
 
 
 def effects(result: RlResult, subject: Subject, problems: Problems) -> dict[str, Any]:

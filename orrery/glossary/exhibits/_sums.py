@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -70,35 +71,57 @@ def train(
     policy, history, generator = fresh(), History(), torch_generator(seed, "sums")
     prompts = torch.arange(PROMPTS).repeat_interleave(group)
     owner = torch.arange(len(prompts)).repeat_interleave(2)
+    seen = _collect(policy, prompts, owner, baseline, judge, generator)
     for update in range(updates):
-        if update % keep_every == 0:
-            states, digits = draw(policy, prompts, generator)
-            rewards = judge(prompts, digits)
-            token_advantages = advantages(baseline, rewards, prompts)[owner]
-            token_advantages = whiten(token_advantages) if baseline == "global" else token_advantages
-            with torch.no_grad():
-                old = score(policy, states, digits).logprobs
+        if update and update % keep_every == 0:
+            seen = _collect(policy, prompts, owner, baseline, judge, generator)
         sums: dict[str, Tensor] = {}
         for n in range(passes):
-            found = score(policy, states, digits)
+            found = score(policy, seen.states, seen.digits)
+            log_ratio = found.logprobs - seen.logprobs
             if n == 0:
-                history.first_gap.append((found.logprobs.detach() - old).exp().sub(1).abs().max().item())
+                history.first_gap.append(log_ratio.detach().expm1().abs().max().item())
             loss = policy_loss(
-                kind, found.logprobs - old, found.logprobs, token_advantages, owner, clip_low=clip_low, clip_high=clip_high, max_length=2,
+                kind, log_ratio, found.logprobs, seen.advantages, owner, clip_low=clip_low, clip_high=clip_high, max_length=2,
             )  # fmt: skip
-            policy.zero_grad()
-            (loss.mean() - entropy_bonus * found.entropy.mean()).backward()
+            (slope,) = torch.autograd.grad(
+                loss.mean() - entropy_bonus * found.entropy.mean(), [policy.logits]
+            )
             with torch.no_grad():
-                policy.logits -= lr * policy.logits.grad
+                policy.logits.sub_(lr * slope)
             sums = {name: sums.get(name, 0) + value for name, value in loss.stats.items()}
         told = fractions(sums)
-        history.reward.append(rewards.mean().item())
-        history.entropy.append(score(policy, states, digits).entropy.mean().item())
-        history.dead.append(dead_groups(rewards, prompts).double().mean().item())
+        history.reward.append(seen.rewards.mean().item())
+        history.entropy.append(score(policy, seen.states, seen.digits).entropy.mean().item())
+        history.dead.append(dead_groups(seen.rewards, prompts).double().mean().item())
         history.clip_low.append(told["clip_low"])
         history.clip_high.append(told["clip_high"])
         history.answers.append(known(policy))
     return policy, history
+
+
+class _Seen(NamedTuple):
+    states: Tensor
+    digits: Tensor
+    rewards: Tensor
+    advantages: Tensor
+    logprobs: Tensor
+
+
+def _collect(
+    policy: SoftmaxTable,
+    prompts: Tensor,
+    owner: Tensor,
+    baseline: Baseline,
+    judge: Callable[[Tensor, Tensor], Tensor],
+    generator: torch.Generator,
+) -> _Seen:
+    states, digits = draw(policy, prompts, generator)
+    rewards = judge(prompts, digits)
+    found = advantages(baseline, rewards, prompts)[owner]
+    found = whiten(found) if baseline == "global" else found
+    with torch.no_grad():
+        return _Seen(states, digits, rewards, found, score(policy, states, digits).logprobs)
 
 
 @torch.no_grad()

@@ -203,13 +203,13 @@ def reweighted_samples() -> Exhibit:
         sampler = torch.distributions.Normal(torch.tensor(shift, dtype=torch.float64), 1.0)
         one = torch.arange(len(x))  # every sample is a response of its own
         cells: list[float] = []
+        shares: list[float] = []
         for high in (math.exp(20), 2.0):
             w = importance_weights(target.log_prob(x), sampler.log_prob(x), one, high=high).weights
             each = (w * x.square()).view(trials, n).mean(1)
             cells += [float(each.mean()), float(each.std())]
-            if high > 2:
-                share = sum(effective_sample_size(part) for part in w.view(trials, n)) / trials / n
-        rows.append((shift, *cells, share))
+            shares.append(sum(effective_sample_size(part) for part in w.view(trials, n)) / trials / n)
+        rows.append((shift, *cells, shares[0]))
     return Exhibit(
         title=f"E[x^2] = {truth:.0f} of a standard normal, from 200 samples of one shifted, 300 times over",
         columns=("shift", "mean, all weights", "deviation", "mean, weights up to 2", "deviation", "effective share of samples"),

@@ -12,13 +12,13 @@
     cispo          the weight is clipped, never the token                      MiniMax 2025, arXiv:2506.13585
     vapo           ppo with length-adaptive GAE, a warm critic, clip-higher    Yue et al. 2025, arXiv:2504.05118
 
-An algorithm is data: the trainer reads its parts (`loss`, `baseline`, clips, `critic`, `rounds`) and knows no names. What is not a
-setting of an algorithm is fixed in its class.
+An algorithm is data: the trainer reads its `Parts` and knows no names. What is not a setting of an algorithm is fixed in `FIXED`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -52,52 +52,31 @@ class Critic:
 
 
 @config
-class Algorithm:
-    """What all have, as most of them have it; each names what it does otherwise."""
-
-    loss: ClassVar[Kind] = "ppo"
-    clip_low: ClassVar[float | None] = None  # as published
-    clip_high: ClassVar[float | None] = None
-    dual_clip: ClassVar[float | None] = None
-    critic: ClassVar[Critic | None] = None
-    rounds: ClassVar[int] = 1
-    overlong_buffer: ClassVar[int | None] = None
-    ratio: ClassVar[bool] = True
-    """Whether it may take several updates from the same answers."""
-
-
-@config
-class Reinforce(Algorithm):
+class Reinforce:
     """`baseline`: what a reward is compared with."""
 
     kind: Literal["reinforce"] = "reinforce"
     baseline: Baseline = "mean"
-    loss: ClassVar[Kind] = "reinforce"
-    ratio: ClassVar[bool] = False
 
 
 @config
-class Rloo(Algorithm):
+class Rloo:
     """Nothing to set."""
 
     kind: Literal["rloo"] = "rloo"
-    baseline: ClassVar[Baseline] = "leave-one-out"
-    loss: ClassVar[Kind] = "reinforce"
-    ratio: ClassVar[bool] = False
 
 
 @config
-class ReinforcePP(Algorithm):
+class ReinforcePP:
     """Advantages are whitened over all tokens of the batch, with the KL penalty inside where there is one."""
 
     kind: Literal["reinforce-pp"] = "reinforce-pp"
-    baseline: ClassVar[Baseline] = "global"
     clip_low: Clip = 0.2
     clip_high: Clip = 0.2
 
 
 @config
-class Ppo(Algorithm):
+class Ppo:
     """`gamma`, `lam`: of the advantages (see `gae`)."""
 
     kind: Literal["ppo"] = "ppo"
@@ -110,7 +89,7 @@ class Ppo(Algorithm):
 
 
 @config
-class Vapo(Algorithm):
+class Vapo:
     """`alpha`: of the length-adaptive lambda; `critic_lam`: of the critic's targets; `positive`: weight of imitating what was right."""
 
     kind: Literal["vapo"] = "vapo"
@@ -124,7 +103,7 @@ class Vapo(Algorithm):
 
 
 @config
-class Trpo(Algorithm):
+class Trpo:
     """See `trpo.trpo_step`. It takes no optimiser and no learning rate: `delta`, in nats, says how far a step goes."""
 
     kind: Literal["trpo"] = "trpo"
@@ -133,40 +112,34 @@ class Trpo(Algorithm):
     damping: Annotated[float, Field(ge=0)] = 0.1
     iterations: Annotated[int, Field(ge=1)] = 10
     halvings: Annotated[int, Field(ge=0)] = 10
-    ratio: ClassVar[bool] = False
 
 
 @config
-class Grpo(Algorithm):
+class Grpo:
     """`baseline`: group, or another one on the same loss."""
 
     kind: Literal["grpo"] = "grpo"
     baseline: Baseline = "group"
-    loss: ClassVar[Kind] = "grpo"
     clip_low: Clip = 0.2
     clip_high: Clip = 0.2
     dual_clip: Annotated[float, Field(gt=1)] | None = None
 
 
 @config
-class DrGrpo(Algorithm):
+class DrGrpo:
     """Divided by the most tokens an answer may have, whatever it has."""
 
     kind: Literal["dr-grpo"] = "dr-grpo"
-    baseline: ClassVar[Baseline] = "group-centred"
-    loss: ClassVar[Kind] = "dr-grpo"
     clip_low: Clip = 0.2
     clip_high: Clip = 0.2
 
 
 @config
-class Dapo(Algorithm):
+class Dapo:
     """`rounds`: how often prompts are drawn anew in the place of dead groups, at most. `overlong_buffer`: the last tokens of the room, over
     which an answer pays for its length; None: nobody pays."""
 
     kind: Literal["dapo"] = "dapo"
-    baseline: ClassVar[Baseline] = "group"
-    loss: ClassVar[Kind] = "dapo"
     clip_low: Clip = 0.2
     clip_high: Clip = 0.28
     rounds: Annotated[int, Field(ge=1)] = 3
@@ -174,23 +147,19 @@ class Dapo(Algorithm):
 
 
 @config
-class Gspo(Algorithm):
+class Gspo:
     """The clips of whole responses are a thousand times narrower than those of tokens."""
 
     kind: Literal["gspo"] = "gspo"
-    baseline: ClassVar[Baseline] = "group"
-    loss: ClassVar[Kind] = "gspo"
     clip_low: Clip = 3e-4
     clip_high: Clip = 4e-4
 
 
 @config
-class Cispo(Algorithm):
+class Cispo:
     """Weights lie between 1 - clip_low and 1 + clip_high."""
 
     kind: Literal["cispo"] = "cispo"
-    baseline: ClassVar[Baseline] = "group"
-    loss: ClassVar[Kind] = "cispo"
     clip_low: Clip = 1.0
     clip_high: Clip = 4.0
 
@@ -199,3 +168,47 @@ Method = Annotated[
     Reinforce | Rloo | ReinforcePP | Ppo | Vapo | Trpo | Grpo | DrGrpo | Dapo | Gspo | Cispo,
     Field(discriminator="kind"),
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What an algorithm is put together from.
+
+    Attributes:
+        loss: see `policy_loss`. baseline: see `advantage`; None: a critic.
+        clip_low, clip_high: None: as published. rounds, overlong_buffer: see `Dapo`. positive: see `Vapo`.
+        ratio: whether it may take several updates from the same answers.
+    """
+
+    loss: Kind = "ppo"
+    baseline: Baseline | None = None
+    clip_low: float | None = None
+    clip_high: float | None = None
+    dual_clip: float | None = None
+    critic: Critic | None = None
+    rounds: int = 1
+    overlong_buffer: int | None = None
+    positive: float = 0.0
+    ratio: bool = True
+
+
+FIXED: dict[str, dict[str, Any]] = {
+    "reinforce": {"loss": "reinforce", "ratio": False},
+    "rloo": {"loss": "reinforce", "baseline": "leave-one-out", "ratio": False},
+    "reinforce-pp": {"baseline": "global"},
+    "ppo": {},
+    "vapo": {},
+    "trpo": {"ratio": False},
+    "grpo": {"loss": "grpo"},
+    "dr-grpo": {"loss": "dr-grpo", "baseline": "group-centred"},
+    "dapo": {"loss": "dapo", "baseline": "group"},
+    "gspo": {"loss": "gspo", "baseline": "group"},
+    "cispo": {"loss": "cispo", "baseline": "group"},
+}
+"""What is not a setting."""
+
+
+def parts_of(method: Method) -> Parts:
+    """What is fixed and what is set, together."""
+    names = {field.name for field in fields(Parts)} & {field.name for field in fields(method)}
+    return Parts(**FIXED[method.kind], **{name: getattr(method, name) for name in names})

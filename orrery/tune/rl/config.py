@@ -14,7 +14,7 @@ from pydantic import Field
 
 from orrery.kit.config import config
 from orrery.kit.errors import OrreryError
-from orrery.tune.rl.algorithms import Grpo, Method, Trpo
+from orrery.tune.rl.algorithms import Grpo, Method, Parts, Trpo, parts_of
 from orrery.tune.rl.curriculum import Curriculum
 from orrery.tune.rl.environment import Single, World
 from orrery.tune.rl.importance import Level, Rule
@@ -114,9 +114,14 @@ class RlConfig:
     curriculum: Curriculum = Curriculum()
     router_replay: bool = False
 
+    @property
+    def parts(self) -> Parts:
+        """What the algorithm is put together from."""
+        return parts_of(self.algorithm)
+
     def __post_init__(self) -> None:
         algorithm = self.algorithm
-        if not algorithm.ratio and (self.epochs, self.minibatches) != (1, 1):
+        if not self.parts.ratio and (self.epochs, self.minibatches) != (1, 1):
             raise OrreryError(
                 f"'{algorithm.kind}' takes one step from what was drawn: set epochs and minibatches to 1, or take an algorithm with an "
                 "importance ratio (grpo, ppo, reinforce-pp ...)"
@@ -125,7 +130,7 @@ class RlConfig:
             raise OrreryError(
                 "'trpo' keeps its own distance; leave kl.beta, entropy.coefficient and correction out"
             )
-        if self.rollout.responses == 1 and getattr(algorithm, "baseline", "") in (
+        if self.rollout.responses == 1 and self.parts.baseline in (
             "group",
             "group-centred",
             "leave-one-out",

@@ -87,7 +87,8 @@ def _by_critic(algorithm: Method, rewards: Tensor, values: Tensor, owner: Tensor
 def _by_comparison(
     cfg: RlConfig, axis: Axis, turn_rewards: Tensor, rewards: Tensor, penalty: Tensor, scored: Tensor
 ) -> Tensor:
-    kind = cfg.algorithm.baseline  # type: ignore[missing-attribute]  # whoever has no critic has a baseline
+    kind = cfg.parts.baseline
+    assert kind is not None
     if (
         kind == "global" and cfg.credit == "episode"
     ):  # whitened over tokens, each with the penalties that come after it

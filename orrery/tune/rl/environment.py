@@ -6,25 +6,30 @@
 single      one answer, one verdict (reinforcement learning from verifiable rewards)
 attempts    a wrong answer may be mended: the model is told that it was wrong, and each turn has a reward of its own
 python      programs the model writes are run in the sandbox, and it reads what they print, until it answers
+calculator  the same with expressions between << and >> (Cobbe et al. 2021, arXiv:2110.14168, appendix C)
 
 An environment lives for one episode and sees texts only. Rewards are of turns; how they are shared out over them is `credit`'s.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
+from orrery.evaluate.generators.evaluator import evaluate
 from orrery.evaluate.scorers.base import open_sandbox
 from orrery.evaluate.scorers.code import code_block
 from orrery.kit.config import config
+from orrery.kit.errors import OrreryError
 from orrery.kit.sandbox import Limits, Sandbox
 from orrery.tune.rl.problems import Problem
 
 Message = Mapping[str, Any]
+_CALL = re.compile(r"<<([^<>]{1,200})>>")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +89,18 @@ class PythonTool:
     )
 
 
-World = Annotated[Single | Attempts | PythonTool, Field(discriminator="kind")]
+@config
+class CalculatorTool:
+    """The model may write expressions as <<17 * 23>>; the last one of what it says is worked out and shown. See `PythonTool`."""
+
+    kind: Literal["calculator"] = "calculator"
+    turns: Annotated[int, Field(ge=2)] = 3
+    shown: Annotated[int, Field(ge=1)] = 60
+    failed: Annotated[float, Field(le=0)] = 0.0
+    instruction: str = ""
+
+
+World = Annotated[Single | Attempts | PythonTool | CalculatorTool, Field(discriminator="kind")]
 
 
 def turns_of(cfg: World) -> int:
@@ -105,7 +121,11 @@ def opener(cfg: World) -> Callable[[], Environment]:
             return lambda: SeveralAttempts(cfg)
         case PythonTool():
             sandbox = open_sandbox()
-            return lambda: WithPython(cfg, sandbox)
+            return lambda: WithTool(
+                cfg, find=code_block, run=lambda code: printed(sandbox, code, cfg.seconds)
+            )
+        case CalculatorTool():
+            return lambda: WithTool(cfg, find=expression, run=worked_out)
 
 
 class SingleTurn:
@@ -137,11 +157,14 @@ class SeveralAttempts:
         return Step(reward=0.0, observation=self.cfg.told, done=False)
 
 
-class WithPython:
-    """See `PythonTool`. A turn that both computes and answers computes: what it says beside its program is not judged."""
+class WithTool:
+    """See `PythonTool`. `find` reads what a tool is given out of a text, `run` gives what it shows and whether it went well. A turn that
+    both calls and answers calls: what it says beside is not judged."""
 
-    def __init__(self, cfg: PythonTool, sandbox: Sandbox) -> None:
-        self.cfg, self.sandbox, self.said = cfg, sandbox, 0
+    def __init__(
+        self, cfg: PythonTool | CalculatorTool, *, find: Callable[[str], str | None], run: Callable[[str], tuple[str, bool]]
+    ) -> None:  # fmt: skip
+        self.cfg, self.find, self.run, self.said = cfg, find, run, 0
 
     def reset(self, problem: Problem) -> Sequence[Message]:
         self.problem = problem
@@ -150,14 +173,31 @@ class WithPython:
 
     def step(self, text: str) -> Step:
         self.said += 1
-        program = code_block(text)
-        if program is None:
+        call = self.find(text)
+        if call is None:
             return Step(reward=self.problem.judge(text))
         if self.said == self.cfg.turns:
-            return Step(reward=0.0)  # a program is no answer
-        ran = self.sandbox.run(program, limits=Limits(seconds=self.cfg.seconds, cpu_seconds=self.cfg.seconds))
-        seen = ran.stdout if ran.status == "ok" else f"{ran.stdout}{ran.status}: {ran.detail}"
-        reward = 0.0 if ran.status == "ok" else self.cfg.failed
-        return Step(
-            reward=reward, observation=seen.strip()[: self.cfg.shown] or "(nothing was printed)", done=False
-        )
+            return Step(reward=0.0)  # a call is no answer
+        seen, well = self.run(call)
+        observation = seen.strip()[: self.cfg.shown] or "(nothing was printed)"
+        return Step(reward=0.0 if well else self.cfg.failed, observation=observation, done=False)
+
+
+def printed(sandbox: Sandbox, code: str, seconds: float) -> tuple[str, bool]:
+    """What a program prints, and how it failed if it did."""
+    ran = sandbox.run(code, limits=Limits(seconds=seconds, cpu_seconds=seconds))
+    return (ran.stdout, True) if ran.status == "ok" else (f"{ran.stdout}{ran.status}: {ran.detail}", False)
+
+
+def expression(text: str) -> str | None:
+    """What stands between the last << and >>."""
+    found = _CALL.findall(text)
+    return found[-1] if found else None
+
+
+def worked_out(text: str) -> tuple[str, bool]:
+    """The value of an expression of literals, by the evaluator of generated questions, which runs no code."""
+    try:
+        return str(evaluate(text)), True
+    except OrreryError as error:
+        return f"error: {error}", False

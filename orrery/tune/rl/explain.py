@@ -24,7 +24,7 @@ def fractions(stats: Mapping[str, Tensor]) -> dict[str, float]:
         "ratio_mean", "kl_old" (nats a token), "clip_low", "clip_high", "clip_dual" (shares of tokens without gradient) and
         "effective_sample_share" ((sum rho)^2 / (T sum rho^2), 1 on policy).
     """
-    tokens = float(stats["tokens"])
+    tokens = max(float(stats["tokens"]), 1.0)  # answers may all be empty
     square = float(stats["ratio_squared"])
     return {
         "ratio_mean": float(stats["ratio"]) / tokens,

@@ -19,7 +19,6 @@ from orrery.train.optim.joint import JointOptimizer
 from orrery.train.precision import LossScaler
 from orrery.train.step import Outcome, Setup, Totals, update
 from orrery.tune.rl.aggregate import Aggregation, aggregate
-from orrery.tune.rl.algorithms import Vapo
 from orrery.tune.rl.config import RlConfig
 from orrery.tune.rl.credit import Credit
 from orrery.tune.rl.environment import turns_of
@@ -76,7 +75,7 @@ class Updates:
 
 def aggregation_of(cfg: RlConfig) -> Aggregation:
     """How tokens become one loss under the run's algorithm."""
-    return PUBLISHED[cfg.algorithm.loss].aggregation
+    return PUBLISHED[cfg.parts.loss].aggregation
 
 
 def room(cfg: RlConfig) -> int:
@@ -144,12 +143,12 @@ def _loss(
     cfg: RlConfig, task: Task, micro: Micro, read: Read, weighs: dict[str, Tensor], *, only_critic: bool
 ) -> Loss:
     """The loss of one pass, divided already; `stats` are sums over its tokens."""
-    algorithm, before, at = cfg.algorithm, task.before, micro.at
+    parts, before, at = cfg.parts, task.before, micro.at
     owner = task.axis.owner[at]
     log_ratio = read.logprobs - (read.logprobs.detach() if before.old is None else before.old[at])
     policy = policy_loss(
-        algorithm.loss, log_ratio, read.logprobs, task.credit.advantages[at], owner, clip_low=algorithm.clip_low,
-        clip_high=algorithm.clip_high, dual_clip=algorithm.dual_clip, max_length=room(cfg),
+        parts.loss, log_ratio, read.logprobs, task.credit.advantages[at], owner, clip_low=parts.clip_low,
+        clip_high=parts.clip_high, dual_clip=parts.dual_clip, max_length=room(cfg),
         weights=None if before.weights is None else before.weights[at],
     )  # fmt: skip
     total, stats = policy.sum / weighs["policy"], dict(policy.stats)
@@ -164,15 +163,13 @@ def _loss(
         )
     if task.entropy:
         total = total - task.entropy * with_policy(read.entropy)
-    if isinstance(algorithm, Vapo) and algorithm.positive:
+    if parts.positive:
         imitated = positive_example_loss(read.logprobs, task.right[at])
-        total = total + algorithm.positive * imitated.sum / weighs["positive"]
-    if algorithm.critic is not None and read.values is not None:
+        total = total + parts.positive * imitated.sum / weighs["positive"]
+    if parts.critic is not None and read.values is not None:
         assert task.credit.returns is not None and before.values is not None
-        missed = value_loss(
-            read.values, task.credit.returns[at], before.values[at], clip=algorithm.critic.clip
-        )
-        value = missed.sum / weighs["value"] * algorithm.critic.coefficient
+        missed = value_loss(read.values, task.credit.returns[at], before.values[at], clip=parts.critic.clip)
+        value = missed.sum / weighs["value"] * parts.critic.coefficient
         stats["value_loss"] = missed.sum.detach()
         total = value if only_critic else total + value
     return Loss(total, total.new_ones(()), stats)

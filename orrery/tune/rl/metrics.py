@@ -72,7 +72,7 @@ def of_updates(cfg: RlConfig, task: Task, done: Updates) -> dict[str, Any]:
         "advantage_abs": float(task.credit.advantages.abs().mean()),
         "explain": explanations(
             rewards=task.credit.rewards, group=axis.group, advantages=task.credit.advantages,
-            log_ratio=torch.full_like(axis.sampler, 1.0 if cfg.algorithm.loss == "reinforce" else done.first_ratio), owner=axis.owner, aggregation=aggregation_of(cfg),
+            log_ratio=torch.full_like(axis.sampler, 1.0 if cfg.parts.loss == "reinforce" else done.first_ratio), owner=axis.owner, aggregation=aggregation_of(cfg),
             max_length=room(cfg),
         ),
     }  # fmt: skip

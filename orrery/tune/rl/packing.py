@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from orrery.data.batch import Batch
 from orrery.kit.seeds import key
 from orrery.model.adapters.virtual import PLACEHOLDER
+from orrery.model.packed import Packed, Whole
+from orrery.tune.rl.forked import Forked, layout
 from orrery.tune.rl.trajectory import Trajectory
 
 
@@ -58,80 +60,110 @@ class Axis:
 
 @dataclass(frozen=True, kw_only=True)
 class Micro:
-    """Whole episodes read in one pass.
+    """Whole episodes read in one pass; what several begin with is stored once (`forked`).
 
     Attributes:
-        rows: (n,) which states of the pass predict the written tokens; at: (n,) where these stand on the axis.
+        batch: the stored tokens. rows: (n,) which states of the pass predict the written tokens, targets: (n,) their ids, at: (n,) where
+            they stand on the axis.
+        index, back, whole: as `forked.layout` gives them.
         choices: experts that routers are told to take, (tokens, k) by layer; empty: they choose.
     """
 
     batch: Batch
     rows: Tensor
+    targets: Tensor
     at: Tensor
+    index: Tensor
+    back: Tensor
+    whole: tuple[int, ...]
     choices: dict[nn.Module, Tensor] = field(default_factory=dict)
 
-    @property
-    def targets(self) -> Tensor:
-        """(n,) the written ids."""
-        return self.batch.targets[self.rows]
+    def context(self, kind: type[Whole] = Packed) -> Forked | Whole:
+        """What each token sees; `kind`: how the whole sequences are attended."""
+        whole = kind(self.whole, device=self.batch.tokens.device)
+        shares = len(self.index) > len(self.batch)
+        ctx = Forked(whole, self.index, self.back, self.batch.lengths) if shares else whole
+        ctx.choices = self.choices
+        return ctx
 
 
 def micro_batches(
-    trajectories: Sequence[Trajectory],
-    members: Sequence[int],
-    *,
-    tokens: int,
-    device: torch.device,
-    virtual: int = 0,
-) -> list[Micro]:
-    """The episodes `members` in batches of at most `tokens` tokens each (one episode may be longer), like lengths together.
+    trajectories: Sequence[Trajectory], members: Sequence[int], *, tokens: int, device: torch.device, virtual: int = 0,
+    share: bool = True,
+) -> list[Micro]:  # fmt: skip
+    """The episodes `members` in batches of at most `tokens` stored tokens each (one episode may be longer), like lengths together.
 
-    `virtual` ids stand before each episode for an adapter's virtual tokens.
+    Args:
+        virtual: ids that stand before each episode for an adapter's virtual tokens.
+        share: episodes of a group that begin alike are stored with one beginning.
     """
-    ids = {r: [PLACEHOLDER] * virtual + trajectories[r].ids for r in members}
     starts = torch.tensor([0, *(len(one.written) for one in trajectories)]).cumsum(0).tolist()
-    parts: list[list[int]] = []
+    heads: dict[tuple[object, ...], list[int]] = {}
+    for r in members:
+        one = trajectories[r]
+        heads.setdefault((one.group, one.turns[0].read) if share else (r,), []).append(r)
+    parts: list[list[list[int]]] = []
     size = 0
-    for r in sorted(members, key=lambda r: (len(ids[r]), r)):
-        if not parts or size + len(ids[r]) - 1 > tokens:
-            parts.append([])
-            size = 0
-        parts[-1].append(r)
-        size += len(ids[r]) - 1
-    return [_micro(trajectories, part, ids, starts, device, virtual) for part in parts]
+    for group in sorted(
+        heads.values(), key=lambda group: (max(len(trajectories[r].ids) for r in group), group[0])
+    ):
+        head = virtual + len(trajectories[group[0]].turns[0].read)
+        for n, r in enumerate(group):
+            more = len(trajectories[r].ids) - 1 - len(trajectories[r].turns[0].read)
+            if not parts or size + more + head * (n == 0) > tokens:
+                parts.append([])
+                size, n = 0, 0
+            if n == 0:
+                parts[-1].append([])
+                size += head
+            parts[-1][-1].append(r)
+            size += more
+    return [_micro(trajectories, part, starts, device, virtual) for part in parts]
 
 
 def _micro(
     trajectories: Sequence[Trajectory],
-    members: Sequence[int],
-    ids: dict[int, list[int]],
+    groups: Sequence[Sequence[int]],
     starts: list[int],
     device: torch.device,
     virtual: int,
 ) -> Micro:
-    tokens, targets, weights, rows, at = [], [], [], [], []
-    for r in members:
-        begin = len(tokens)
-        tokens += ids[r][:-1]
-        targets += ids[r][1:]
-        written = [
-            virtual + place - 1 for place in trajectories[r].places
-        ]  # the state before a token predicts it
-        mask = [0.0] * (len(ids[r]) - 1)
-        for row in written:
-            mask[row] = 1.0
-        weights += mask
-        rows += [begin + row for row in written]
-        at += range(starts[r], starts[r] + len(written))
-    batch = Batch(
-        tokens=torch.tensor(tokens), targets=torch.tensor(targets), weights=torch.tensor(weights),
-        lengths=tuple(len(ids[r]) - 1 for r in members),
-    )  # fmt: skip
-    return Micro(
-        batch=batch if device.type == "cpu" else batch.to(device),
-        rows=torch.tensor(rows, device=device),
-        at=torch.tensor(at, device=device),
+    """One pass over groups of episodes, each group with one beginning."""
+    heads = [[PLACEHOLDER] * virtual + list(trajectories[group[0]].turns[0].read) for group in groups]
+    ids = [[trajectories[r].ids for r in group] for group in groups]
+    first = [len(trajectories[group[0]].turns[0].read) for group in groups]
+    tails = [[one[n:-1] for one in group] for group, n in zip(ids, first, strict=True)]
+    index, back, whole, begins = layout(
+        [len(head) for head in heads], [[len(t) for t in group] for group in tails]
     )
+    tokens: list[int] = []
+    lengths: list[int] = []
+    rows: list[int] = []
+    targets: list[int] = []
+    at: list[int] = []
+    begin = iter(begins)
+    for group, head, n, rest in zip(groups, heads, first, tails, strict=True):
+        last = len(tokens) + len(head) - 1  # the state of the beginning's end predicts every first token
+        tokens += [id for run in (head, *rest) for id in run]
+        lengths += [len(run) for run in (head, *rest) if run]
+        for r in group:
+            one, tail = trajectories[r], next(begin)
+            rows += [last if place == n else tail + place - n - 1 for place in one.places]
+            targets += one.written
+            at += range(starts[r], starts[r] + len(one.written))
+    batch = _batch(tokens, lengths, rows, targets)
+    read, wanted, places = (torch.tensor(values, device=device) for values in (rows, targets, at))
+    return Micro(
+        batch=batch if device.type == "cpu" else batch.to(device), index=index.to(device), back=back.to(device), whole=tuple(whole),
+        rows=read, targets=wanted, at=places,
+    )  # fmt: skip
+
+
+def _batch(tokens: list[int], lengths: list[int], rows: list[int], targets: list[int]) -> Batch:
+    """The stored tokens; a row that predicts several shows the first."""
+    shown, weights = torch.full((len(tokens),), -1), torch.zeros(len(tokens))
+    shown[rows[::-1]], weights[rows] = torch.tensor(targets[::-1]), 1.0
+    return Batch(tokens=torch.tensor(tokens), targets=shown, weights=weights, lengths=tuple(lengths))
 
 
 def minibatches(group: Tensor, count: int, *, seed: int) -> list[list[int]]:

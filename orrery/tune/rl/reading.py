@@ -8,7 +8,7 @@ T written tokens of a micro-batch, d model width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from orrery.model.context import Context
 from orrery.model.decoder import Decoder
 from orrery.model.moe import MoE
-from orrery.model.packed import Packed
 from orrery.tune.rl.algorithms import Critic
 from orrery.tune.rl.entropy import scored
 from orrery.tune.rl.packing import Micro
@@ -76,9 +75,7 @@ class Reader:
 
     def hidden(self, micro: Micro, ctx: Context | None = None) -> Tensor:
         """(T, d) states that predict the written tokens."""
-        ctx = ctx or Packed(micro.batch.lengths, device=micro.batch.tokens.device)
-        ctx.choices = micro.choices
-        return self.model(micro.batch.tokens, ctx)[micro.rows]
+        return self.model(micro.batch.tokens, micro.context() if ctx is None else ctx)[micro.rows]
 
     def now(self, micro: Micro) -> Read:
         """The same numbers, as constants. It is read as in training, with gradients on: without, other kernels would run, and their
@@ -93,8 +90,8 @@ class Reader:
     @torch.no_grad()
     def as_served(self, micro: Micro) -> tuple[Tensor, dict[nn.Module, Tensor]]:
         """(T,) log-probabilities at temperature 1 by the kernels that the engine runs on, and the experts that routers took, by layer."""
-        ctx = Packed(micro.batch.lengths, device=micro.batch.tokens.device)
-        hidden = self.model(micro.batch.tokens, ctx)[micro.rows]
+        ctx = replace(micro, choices={}).context()
+        hidden = self.hidden(micro, ctx)
         chunk = max(64, LOGIT_BYTES // (4 * self.model.cfg.vocab_size))
         logprobs = scored(hidden, self.model.head, micro.targets, chunk=chunk).logprobs
         return logprobs, {

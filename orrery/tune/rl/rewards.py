@@ -80,11 +80,10 @@ class Repetition:
 
 @config
 class LearnedReward:
-    """The number of the reward model in the folder `model`, or of the function given to the trainer."""
+    """The number of the reward model that is given to the trainer."""
 
     kind: Literal["learned"] = "learned"
     weight: float = 1.0
-    model: str = ""
 
 
 Term = Annotated[Verifier | Format | Length | Repetition | LearnedReward, Field(discriminator="kind")]
@@ -144,7 +143,7 @@ def rewards(
 def _reward(terms: Sequence[Term], answer: Answered, room: int, learned: float) -> Reward:
     if not answer.text.strip():
         return Reward(total=0.0, beside=0.0, verifier=0.0, parts={term.kind: 0.0 for term in terms})
-    parts = {term.kind: _part(term, answer, room, learned) for term in terms}
+    parts: dict[str, float] = {term.kind: _part(term, answer, room, learned) for term in terms}
     verifier = verdict_weight(terms) * answer.verdict
     beside = sum(term.weight * parts[term.kind] for term in terms if not isinstance(term, Verifier))
     return Reward(total=verifier + beside, beside=beside, verifier=answer.verdict, parts=parts)

@@ -121,7 +121,7 @@ class Round:
 
     def answer(self, step: int) -> tuple[list[Trajectory], dict[str, Any]]:
         """Judged answers to the round's problems. Where dead groups are replaced, others are drawn in their place."""
-        wanted, rounds = self.cfg.rollout.prompts, self.cfg.algorithm.rounds
+        wanted, rounds = self.cfg.rollout.prompts, self.cfg.parts.rounds
         kept: list[list[Trajectory]] = []
         dead: list[list[Trajectory]] = []
         for n in range(rounds):
@@ -153,8 +153,8 @@ class Round:
     def judge(self, trajectories: Sequence[Trajectory]) -> list[Trajectory]:
         """The same with their rewards: the environment's by turns, all other terms at the last."""
         terms: tuple[Term, ...] = self.cfg.rewards
-        if self.cfg.algorithm.overlong_buffer is not None:
-            terms = (*terms, Length(buffer=self.cfg.algorithm.overlong_buffer))
+        if self.cfg.parts.overlong_buffer is not None:
+            terms = (*terms, Length(buffer=self.cfg.parts.overlong_buffer))
         answers = [
             Answered(
                 text=one.turns[-1].text, raw=one.turns[-1].raw, verdict=one.verdict, tokens=one.written, conversation=one.conversation
@@ -180,7 +180,12 @@ class Round:
         )
         parts = [
             micro_batches(
-                trajectories, part, tokens=self.cfg.rollout.micro_tokens, device=device, virtual=self.virtual
+                trajectories,
+                part,
+                tokens=self.cfg.rollout.micro_tokens,
+                device=device,
+                virtual=self.virtual,
+                share=not self.setup.model.state_spec(),
             )
             for part in members
         ]
@@ -193,7 +198,7 @@ class Round:
         cfg, before = self.cfg, Before()
         several = cfg.epochs * len(parts) > 1
         in_reward = bool(cfg.kl.beta) and cfg.kl.place == "reward"
-        critic = cfg.algorithm.critic is not None
+        critic = cfg.parts.critic is not None
         micros = [micro for part in parts for micro in part]
         if several or in_reward or critic or measures or cfg.correction is not None:
             before.old = torch.zeros_like(axis.sampler)
@@ -231,7 +236,8 @@ class Round:
             sums = {"loss": -taken.improvement, "weight": 1.0, "tokens": float(tokens)}
             done.outcomes.append(Outcome(sums, 0.0, stop=stop))
             return done
-        warming = algorithm.critic is not None and step < algorithm.critic.warmup
+        critic = self.cfg.parts.critic
+        warming = critic is not None and step < critic.warmup
         return learn(
             self.cfg, self.setup, task, self.reader, optimizer, scaler, only_critic=warming, stop=stop
         )

@@ -72,7 +72,7 @@ class RlResult:
     last: dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sequenced:
     """The steps of a run, as `Run` asks of a loader."""
 
@@ -102,8 +102,8 @@ def reinforce(
     """
     check(cfg, loop)
     out, model, device = Path(out), lm.model, lm.model.device
-    if cfg.algorithm.critic is not None:
-        model.critic = ValueHead(model.cfg.d_model, cfg.algorithm.critic, seed=key(loop.seed, "critic"))  # type: ignore[bad-argument-type]
+    if cfg.parts.critic is not None:
+        model.critic = ValueHead(model.cfg.d_model, cfg.parts.critic, seed=key(loop.seed, "critic"))  # type: ignore[bad-argument-type]
         model.critic.to(device)
     try:
         engine = Engine(lm, EngineConfig(max_sequences=min(256, cfg.rollout.prompts * cfg.rollout.responses)))

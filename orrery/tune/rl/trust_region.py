@@ -67,5 +67,4 @@ def take_step(
 
 
 def _logits(reader: Reader, micro: Micro) -> Tensor:
-    ctx = Explicit(micro.batch.lengths, device=micro.batch.tokens.device)
-    return reader.model.head(reader.hidden(micro, ctx)).float()
+    return reader.model.head(reader.hidden(micro, micro.context(Explicit))).float()

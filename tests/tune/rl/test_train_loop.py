@@ -22,14 +22,26 @@ from orrery.tune.rl.trainer import reinforce
 
 from .start import LOOP, Start, config, run, taught
 
-ALGORITHMS = ("reinforce", "rloo", "reinforce-pp", "ppo", "vapo", "trpo", "grpo", "dr-grpo", "dapo", "gspo", "cispo")
+ALGORITHMS = (
+    "reinforce",
+    "rloo",
+    "reinforce-pp",
+    "ppo",
+    "vapo",
+    "trpo",
+    "grpo",
+    "dr-grpo",
+    "dapo",
+    "gspo",
+    "cispo",
+)
 FEW = dataclasses.replace(LOOP, steps=2)
 SMALL = {"prompts": 4, "responses": 4, "max_tokens": 6}
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
-    return taught(tmp_path_factory.mktemp("start"))
+def start() -> Start:
+    return taught()
 
 
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
@@ -50,7 +62,9 @@ def test_every_algorithm_takes_a_step_on_policy(start: Start, tmp_path: Path, al
     result = run(start, tmp_path, cfg, FEW, lm)
     line = read_jsonl(tmp_path / "metrics.jsonl")[0]
     assert result.steps == 2 and result.start is not None and result.sampled > 0
-    assert line["first_ratio"] == 0.0 and line["kl_start"] == 0.0  # exactly: the same pass over the same weights
+    assert (
+        line["first_ratio"] == 0.0 and line["kl_start"] == 0.0
+    )  # exactly: the same pass over the same weights
     assert line["engine_gap"] < 1e-4
     if backend() == "c++":
         assert line["served_gap"] == 0.0  # exactly: the engine and a pass by its kernels
@@ -100,7 +114,9 @@ def test_a_run_that_dies_in_a_round_repeats_it_bit_for_bit(
     """With a critic, an adaptive beta, a following entropy bonus and pass rates: all that is carried from round to round."""
     cfg = config(**STATEFUL)
     every = CheckpointConfig(every_steps=2, every_seconds=None, keep_best=0)
-    loop = TrainConfig(steps=5, precision="fp32", optimizer=AdamW(lr=1e-3), schedule=Constant(), checkpoint=every)
+    loop = TrainConfig(
+        steps=5, precision="fp32", optimizer=AdamW(lr=1e-3), schedule=Constant(), checkpoint=every
+    )
     whole = start.lm()
     straight = run(start, tmp_path / "whole", cfg, loop, whole)
 
@@ -130,7 +146,9 @@ def test_a_run_that_dies_in_a_round_repeats_it_bit_for_bit(
 
     assert timeless(tmp_path / "whole") == timeless(tmp_path / "killed")
     assert (straight.drawn, straight.sampled, straight.end) == (resumed.drawn, resumed.sampled, resumed.end)
-    assert read_jsonl(tmp_path / "whole" / "samples.jsonl") == read_jsonl(tmp_path / "killed" / "samples.jsonl")
+    assert read_jsonl(tmp_path / "whole" / "samples.jsonl") == read_jsonl(
+        tmp_path / "killed" / "samples.jsonl"
+    )
 
 
 def test_as_many_rounds_as_fit_into_the_minutes_and_the_trial_leaves_no_trace(

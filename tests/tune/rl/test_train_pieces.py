@@ -13,9 +13,9 @@ from orrery.kit.errors import OrreryError
 from orrery.kit.sandbox import SandboxUnavailable
 from orrery.model.config import DecoderConfig
 from orrery.model.decoder import Decoder
+from orrery.model.lowbit import backend
 from orrery.model.mlp import Mlp
 from orrery.model.moe import MoE, Moe
-from orrery.model.packed import Packed
 from orrery.serve.engine.engine import Engine
 from orrery.serve.lm import LM
 from orrery.text.chat import ChatFormat
@@ -24,7 +24,7 @@ from orrery.text.train import TokenizerConfig, train_tokenizer
 from orrery.tune.rl.config import RlConfig
 from orrery.tune.rl.credit import assign
 from orrery.tune.rl.curriculum import Curriculum, Draws
-from orrery.tune.rl.environment import Attempts, PythonTool, Single, Step, opener
+from orrery.tune.rl.environment import Attempts, CalculatorTool, PythonTool, Single, Step, opener
 from orrery.tune.rl.packing import Axis, micro_batches, minibatches
 from orrery.tune.rl.problems import Problem
 from orrery.tune.rl.reading import Reader
@@ -56,7 +56,11 @@ def small(tokenizer: Tokenizer, **changes: object) -> LM:
         "vocab_size": tokenizer.vocab_size, "d_model": 32, "n_layers": 2, "n_heads": 2, "feed_forward": Mlp(d_ff=64),
         "max_positions": 128,
     }  # fmt: skip
-    return LM(model=Decoder(DecoderConfig(**shape | changes), seed=3), tokenizer=tokenizer, chat=ChatFormat(tokenizer))
+    return LM(
+        model=Decoder(DecoderConfig(**shape | changes), seed=3),
+        tokenizer=tokenizer,
+        chat=ChatFormat(tokenizer),
+    )
 
 
 # --- environments
@@ -96,6 +100,15 @@ def test_a_program_is_run_and_its_output_read() -> None:
     assert again.step("4") == Step(reward=1.0)
 
 
+def test_a_calculator_needs_no_sandbox_and_runs_no_code() -> None:
+    world = opener(CalculatorTool(turns=4, failed=-0.5))()
+    world.reset(problem())
+    assert world.step("<<1 + 1>> so <<2 + 2>>") == Step(reward=0.0, observation="4", done=False)
+    refused = world.step("<<__import__('os')>>")
+    assert refused.reward == -0.5 and not refused.done and "error" in str(refused.observation)
+    assert world.step("4") == Step(reward=1.0)
+
+
 # --- rollouts
 
 
@@ -108,7 +121,9 @@ class Stubborn:
 
     def step(self, text: str) -> Step:
         self.said += 1
-        return Step(reward=0.25) if self.said == 2 else Step(reward=0.5, observation="try again .", done=False)
+        return (
+            Step(reward=0.25) if self.said == 2 else Step(reward=0.5, observation="try again .", done=False)
+        )
 
 
 def test_the_ids_of_several_turns_are_those_of_the_conversation(tokenizer: Tokenizer) -> None:
@@ -118,13 +133,17 @@ def test_the_ids_of_several_turns_are_those_of_the_conversation(tokenizer: Token
     assert chat is not None
     found: list[Trajectory] = []
     for seed in range(40):
-        found += [one for one in speaker.play([problem()], Stubborn, responses=4, seed=seed) if len(one.turns) == 2]
+        found += [
+            one for one in speaker.play([problem()], Stubborn, responses=4, seed=seed) if len(one.turns) == 2
+        ]
     assert found
     for one in found[:5]:
         first, second = one.turns
         assert first.whole and first.ids[-1] in chat.stop_ids
         assert list(first.read) == chat.prompt(one.conversation[:1])
-        told = chat.prompt([*one.conversation[:1], {"role": "assistant", "content": "6"}, one.conversation[2]])
+        told = chat.prompt(
+            [*one.conversation[:1], {"role": "assistant", "content": "6"}, one.conversation[2]]
+        )
         assert told[-len(second.read) :] == list(second.read)  # the observation and the header behind it
         assert one.verdict == 0.75 and one.written == [*first.ids, *second.ids]
         assert [one.ids[place] for place in one.places] == one.written
@@ -159,15 +178,43 @@ def test_packing_keeps_track_of_every_written_token() -> None:
     assert axis.owner.tolist() == [0, 0, 0, 1, 2, 2] and axis.turn.tolist() == [0, 0, 1, 2, 3, 3]
     assert axis.group.tolist() == [0, 0, 1] and axis.turn_place.tolist() == [0, 1, 0, 0]
     micros = micro_batches(episodes, [0, 1, 2], tokens=5, device=torch.device("cpu"))
-    assert [m.batch.lengths for m in micros] == [(1, 4), (5,)]  # short ones first, at most five tokens together
+    assert [m.whole for m in micros] == [(1, 4), (5,)]  # at most five tokens together
     written = torch.tensor([3, 4, 6, 7, 8, 9])
     for micro in micros:
         assert torch.equal(micro.targets, written[micro.at])
     virtual = micro_batches(episodes, [1], tokens=9, device=torch.device("cpu"), virtual=2)[0]
     assert virtual.batch.tokens.tolist() == [0, 0, 1] and virtual.targets.tolist() == [7]
     parts = minibatches(torch.tensor([0, 0, 1, 1, 2, 2]), 2, seed=1)
-    assert sorted(r for part in parts for r in part) == list(range(6)) and all(len(part) % 2 == 0 for part in parts)
+    assert sorted(r for part in parts for r in part) == list(range(6)) and all(
+        len(part) % 2 == 0 for part in parts
+    )
     assert minibatches(torch.tensor([0, 0]), 4, seed=1) == [[0, 1]]
+
+
+def test_one_beginning_for_all_answers_changes_no_number(tokenizer: Tokenizer) -> None:
+    lm = small(tokenizer)
+    speaker = Speaker(engine=Engine(lm), max_tokens=6)
+    episodes = speaker.play([problem(), problem(prompt="4 5 6")], opener(Single()), responses=4, seed=2)
+    axis, reader = Axis.of(episodes, torch.device("cpu")), Reader(model=lm.model)
+    found = []
+    for share in (False, True):
+        logprobs = torch.zeros_like(axis.sampler)
+        lm.model.zero_grad()
+        micros = micro_batches(episodes, range(8), tokens=150, device=torch.device("cpu"), share=share)
+        for micro in micros:
+            read = reader(micro)
+            (read.logprobs * (micro.at + 1)).sum().backward()
+            logprobs[micro.at] = read.logprobs.detach()
+            if backend() == "c++":
+                assert torch.equal(reader.as_served(micro)[0], axis.sampler[micro.at])
+        assert lm.model.embed.weight.grad is not None
+        found.append(
+            (logprobs, lm.model.embed.weight.grad.clone(), sum(len(micro.batch) for micro in micros))
+        )
+    (alone, slope, tokens), (shared, same, fewer) = found
+    torch.testing.assert_close(shared, alone, rtol=0, atol=2e-6)
+    torch.testing.assert_close(same, slope, rtol=1e-4, atol=1e-4)
+    assert fewer < 0.6 * tokens
 
 
 def configured(**settings: object) -> RlConfig:
@@ -208,7 +255,11 @@ def test_answers_that_were_cut_off_can_be_left_out() -> None:
     axis = Axis.of(episodes, torch.device("cpu"))
     cfg = configured(algorithm={"kind": "dr-grpo"}, rollout={"truncated": "leave out"})
     found = assign(cfg, axis, episodes)
-    assert found.advantages.tolist() == [0.5, 0.0, 0.0, -0.5] and found.rewards.isnan().tolist() == [False, True, False]
+    assert found.advantages.tolist() == [0.5, 0.0, 0.0, -0.5] and found.rewards.isnan().tolist() == [
+        False,
+        True,
+        False,
+    ]
 
 
 # --- the order of problems
@@ -218,7 +269,9 @@ def test_sets_come_one_after_the_other_as_they_are_mastered() -> None:
     sets = [[problem(id=f"{part}-{n}", part=part) for n in range(6)] for part in range(2)]
     draws = Draws(Curriculum(order="staged", advance_at=0.5, window=4, rehearsal=0.5), sets, seed=1)
     first = draws.take(6)
-    assert {p.part for p in first} == {0} and len({p.id for p in first}) == 6  # an epoch is every problem once
+    assert {p.part for p in first} == {0} and len(
+        {p.id for p in first}
+    ) == 6  # an epoch is every problem once
     for p in first[:4]:
         draws.saw(p, [1.0, 0.0])
     assert draws.stage == 1
@@ -253,7 +306,9 @@ def test_routers_take_in_training_what_they_took_when_answering(tokenizer: Token
     reader = Reader(model=lm.model)
     served, choices = reader.as_served(micro)
     assert {type(layer) for layer in choices} == {MoE} and len(choices) == 2
-    torch.testing.assert_close(served, Axis.of(episodes, torch.device("cpu")).sampler[micro.at], rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        served, Axis.of(episodes, torch.device("cpu")).sampler[micro.at], rtol=0, atol=1e-5
+    )
     told = dataclasses.replace(micro, choices=choices)
     before = reader.now(told).logprobs
     torch.testing.assert_close(before, served, rtol=0, atol=1e-5)
@@ -262,7 +317,6 @@ def test_routers_take_in_training_what_they_took_when_answering(tokenizer: Token
             layer.router.weight.neg_()  # type: ignore[union-attr]
     free = reader.as_served(micro)[1]
     assert any(not torch.equal(free[layer], choices[layer]) for layer in choices)
-    ctx = Packed(told.batch.lengths)
+    ctx = told.context()
     reader.hidden(told, ctx)
     assert all(torch.equal(ids, choices[layer]) for layer, ids in ctx.recorded["expert_ids"])
-

@@ -48,7 +48,12 @@ def test_a_mixture_by_hand() -> None:
     # 8 tokens: 2 into a ramp of 4 before 10, so -0.5; bigrams 12 23 31 12 23 3.. : of 7, 4 distinct, so 3/7 repeated
     one = answered("<think>two and two</think> 4", verdict=1.0, tokens=[1, 2, 3, 1, 2, 3, 1, 9])
     (found,) = rewards(ALL, [one], room=64)
-    assert found.parts == {"verifier": 1.0, "format": 1.0, "length": -0.5, "repetition": pytest.approx(-3 / 7)}
+    assert found.parts == {
+        "verifier": 1.0,
+        "format": 1.0,
+        "length": -0.5,
+        "repetition": pytest.approx(-3 / 7),
+    }
     assert found.beside == pytest.approx(0.5 - 0.5 - 0.5 * 3 / 7)
     assert found.total == pytest.approx(2.0 + found.beside)
 
@@ -105,7 +110,13 @@ def test_programs_that_cheat_their_tests_get_nothing() -> None:
 def test_form_needs_substance() -> None:
     pattern = Format().pattern
     assert has_form("<think>one and one</think>\n2", pattern)
-    for empty in ("<think></think>2", "<think> </think>2", "<think>so</think> ", "2", "<think>so</think>" + "2" * 20_000):
+    for empty in (
+        "<think></think>2",
+        "<think> </think>2",
+        "<think>so</think> ",
+        "2",
+        "<think>so</think>" + "2" * 20_000,
+    ):
         assert not has_form(empty, pattern)
     terms = (Verifier(), Format(weight=0.5))
     formed = "<think>well</think> 5"
@@ -119,7 +130,9 @@ def test_form_needs_substance() -> None:
 
 def test_repetition_by_hand() -> None:
     assert repeated([1, 2, 3, 4], 2) == 0.0 and repeated([1], 4) == 0.0
-    assert repeated([7, 7, 7, 7], 1) == pytest.approx(3 / 4) and repeated([1, 2, 1, 2], 2) == pytest.approx(1 / 3)
+    assert repeated([7, 7, 7, 7], 1) == pytest.approx(3 / 4) and repeated([1, 2, 1, 2], 2) == pytest.approx(
+        1 / 3
+    )
 
 
 def test_a_learned_reward_is_mixed_in_and_may_have_no_verdict() -> None:
@@ -132,7 +145,9 @@ def test_a_learned_reward_is_mixed_in_and_may_have_no_verdict() -> None:
 
 
 def test_problems_are_sound_and_apart_from_those_of_the_tests(tmp_path: Any) -> None:
-    rows = [{"question": f"{n} + 1?", "answer": str(n + 1)} for n in range(20)] + [{"question": "?", "answer": "no number"}]
+    rows = [{"question": f"{n} + 1?", "answer": str(n + 1)} for n in range(20)] + [
+        {"question": "?", "answer": "no number"}
+    ]
     write_rows(tmp_path / "sums.jsonl", rows)
     sets = (
         ProblemSet(paths=("sums.jsonl",), score="numeric", limit=12),
@@ -146,7 +161,9 @@ def test_problems_are_sound_and_apart_from_those_of_the_tests(tmp_path: Any) -> 
     assert {split_of(p.row["expression"]) for p in found.heldout if p.part == 1} == {"test"}
     assert found.fingerprint == read_problems(sets, root=tmp_path, heldout=10, seed=3).fingerprint
     with pytest.raises(OrreryError, match="no problem whose own answer passes"):
-        read_problems((ProblemSet(paths=("sums.jsonl",), score="numeric", target="x"),), root=tmp_path, heldout=0)
+        read_problems(
+            (ProblemSet(paths=("sums.jsonl",), score="numeric", target="x"),), root=tmp_path, heldout=0
+        )
     with pytest.raises(OrreryError, match="no file of problems"):
         read_problems((ProblemSet(paths=("none.jsonl",)),), root=tmp_path, heldout=0)
     (row,) = generators.rows("python_expression", n=1, split="train")
