@@ -63,6 +63,9 @@ def serve(
     fast: Annotated[
         bool, typer.Option("--fast", help="Faster kernels; a request's bytes may then depend on its company.")
     ] = False,
+    checksums: Annotated[
+        bool, typer.Option("--checksums", help="Find memory that changes by itself in what is cached; slow.")
+    ] = False,
     prefix_cache: Annotated[
         bool, typer.Option("--prefix-cache/--no-prefix-cache", help="Keep what prompts have in common.")
     ] = True,
@@ -127,6 +130,7 @@ def serve(
                     token_budget=token_budget,
                     prefix_cache=prefix_cache,
                     fast=fast,
+                    checksums=checksums,
                     speculation=_drafting(speculate),
                 ),
                 settings=dict(
@@ -202,10 +206,11 @@ def _run(server: Server, address: socket, lm: LM, name: str, *, key: bool, verbo
     import time
 
     from orrery.kit.log import console
+    from orrery.serve.http.log import Lines
 
-    if verbose:
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    else:
+    dropped = server.metrics.log_dropped.inc
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[Lines(dropped)])
+    if not verbose:
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # nothing about clients that speak no HTTP
 
     def tell() -> None:

@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import IO, Any, Protocol, Self, cast
 
 from rich.console import Console
 
-console = Console(stderr=True)
+
+class Stderr:
+    """Standard error as it is when it is written to; what it cannot take (a full disk) is lost, and is no reason to end a run."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return sys.stderr.write(text)
+        except OSError:
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            sys.stderr.flush()
+        except OSError:
+            return
+
+
+console = Console(file=cast("IO[str]", Stderr()))
 
 
 class Progress(Protocol):

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from orrery.kit.allocator import keep_freed_memory
+from orrery.kit.allocator import keep_small_freed_memory
 from orrery.kit.errors import OrreryError
 from orrery.kit.lm import Completion, EmbedRequest, GenerateRequest, Grammar, Sampling, Score, ScoreRequest
 from orrery.model.adapters.virtual import PLACEHOLDER
@@ -106,7 +106,7 @@ class LM:
         stop_ids: Sequence[int] | None = None,
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
-        keep_freed_memory()  # from now on: loading frees a lot that is not needed again
+        keep_small_freed_memory()  # from now on: loading frees a lot that is not needed again
         self.model, self.tokenizer, self.chat, self.folder = model, tokenizer, chat, folder
         eos = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
         self._stop_ids = eos if stop_ids is None else tuple(stop_ids)

@@ -198,6 +198,13 @@ class BlockPool:
         same = seal is not None and seal.parent == parent and seal.tokens == tuple(tokens)
         return block if same else None
 
+    def forget(self, block: int) -> None:
+        """A held block is found no more, now or when it comes free: its content is not what its digest says."""
+        assert self._references[block] > 0, f"block {block} is forgotten but nobody holds it"
+        seal, self._seals[block] = self._seals[block], None
+        if seal is not None and self._found.get(seal.digest) == block:
+            del self._found[seal.digest]
+
     def match(self, root: bytes, ids: Sequence[int]) -> list[int]:
         """Blocks of the longest run of whole blocks of `ids`, from the first on, that can be found. They get no reference."""
         blocks, size = [], self.block_size

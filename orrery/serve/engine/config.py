@@ -27,6 +27,8 @@ class EngineConfig:
     prefix_cache: requests read and leave cached prefixes, unless they say otherwise.
     preemption: what becomes of a sequence that must make room: its cache goes to ordinary memory, or is computed again.
     speculation: how tokens are drafted; None: they are not.
+    checksums: compare what is cached with its checksums before every step that reads it, and fail requests whose cache changed by
+        itself; for debugging, slow.
     fast: faster kernels with which the same request may give other bytes in other company (`determinism.settle_kernels`).
     """
 
@@ -39,6 +41,7 @@ class EngineConfig:
     prefix_cache: bool = True
     preemption: Literal["recompute", "swap"] = "recompute"
     speculation: Drafting | None = None
+    checksums: bool = False
     fast: bool = False
 
     def __post_init__(self) -> None:

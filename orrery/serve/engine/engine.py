@@ -149,12 +149,9 @@ class Engine:
     def step(self) -> list[Update]:
         """One pass of the model over what the scheduler picks; what has become certain by it."""
         self._step_aside()
-        for sequence in [s for s in self.turns.running.values() if not self.runner.keeps_adapter(s)]:
-            if sequence.job.ticket in self.jobs:
-                self._fail(
-                    sequence.job.ticket,
-                    OrreryError(f"the adapter '{sequence.request.adapter}' was removed or changed"),
-                )
+        for sequence in list(self.turns.running.values()):
+            if sequence.job.ticket in self.jobs and (fault := self.runner.fault(sequence, self.memory)):
+                self._fail(sequence.job.ticket, OrreryError(fault))
         work = self.turns.next(self.drafts.propose(self.turns.running.values()))
         if work:
             try:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from orrery.model.decoder import Decoder
 from orrery.serve.engine.blocks import SCRATCH, BlockPool
+from orrery.serve.engine.checksums import Checksums
 from orrery.serve.engine.config import EngineConfig, pool_sizes
 from orrery.serve.engine.paged import TableRows
 from orrery.serve.engine.scheduler import Item
@@ -28,6 +29,7 @@ class Memory:
         size = config.block_size
         sizes = pool_sizes(model, config)
         self.store = PagedStore(model, sizes, block_size=size, dtype=config.kv_dtype)
+        self.checksums = Checksums(self.store) if config.checksums else None
         self.windows = tuple(window for window, _ in self.store.groups)
         self.pools = [BlockPool(n, size, window=w) for n, w in zip(sizes, self.windows, strict=True)]
         self.rows = TableRows(
@@ -107,6 +109,7 @@ class Memory:
             tables.resume()
             self.store.swap_in(sequence.swapped, _held(tables))
             sequence.swapped = None
+            self._note(sequence, 0, sequence.computed)  # other blocks than those it left
         elif sequence.reads_prefix:
             prefix = tables.prefix(sequence.ids)
             tables.adopt(prefix, queried=len(sequence.ids))
@@ -132,9 +135,9 @@ class Memory:
         tables, size = sequence.tables, self.block_size
         if tables.length > computed:
             tables.truncate(computed)
-        crossed = computed // size > sequence.computed // size
-        sequence.computed = computed
-        if crossed:
+        before, sequence.computed = sequence.computed, computed
+        if computed // size > before // size:
+            self._note(sequence, before, computed)
             tables.commit(sequence.ids[:computed], findable=sequence.leaves_prefix)
 
     def keep_path(self, sequence: Sequence, start: int, nodes: Iterable[int]) -> None:
@@ -175,6 +178,23 @@ class Memory:
         if sequence.row is not None:
             self.rows.give(sequence.row)
             sequence.row = None
+
+    def damaged(self, sequence: Sequence) -> bool:
+        """Whether a whole block of it is not what it was; such blocks are found by nobody else from now on. False without checksums."""
+        if self.checksums is None:
+            return False
+        found = False
+        for group, (pool, blocks) in enumerate(zip(self.pools, sequence.tables.blocks, strict=True)):
+            for block in self.checksums.changed(group, blocks[: sequence.computed // self.block_size]):
+                pool.forget(block)
+                found = True
+        return found
+
+    def _note(self, sequence: Sequence, before: int, computed: int) -> None:
+        if self.checksums is not None:
+            whole = slice(before // self.block_size, computed // self.block_size)
+            for group, blocks in enumerate(sequence.tables.blocks):
+                self.checksums.note(group, blocks[whole])
 
     def check(self, sequences: Iterable[Sequence]) -> None:
         """The ledger of every pool.

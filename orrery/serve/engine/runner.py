@@ -16,6 +16,7 @@ from torch import Tensor
 
 from orrery.model.decoder import Decoder
 from orrery.serve.adapters import Adapters
+from orrery.serve.engine.memory import Memory
 from orrery.serve.engine.paged import Paged, Piece, TableRows
 from orrery.serve.engine.replay import Decodes
 from orrery.serve.engine.sequence import Sequence
@@ -160,6 +161,14 @@ class Runner:
     def forget(self) -> None:
         """The model's weights are others now: what was recorded with the old ones is of no use."""
         self._decodes.forget()
+
+    def fault(self, sequence: Sequence, memory: Memory) -> str:
+        """Why a running sequence cannot go on; empty: it can."""
+        if not self.keeps_adapter(sequence):
+            return f"the adapter '{sequence.request.adapter}' was removed or changed"
+        if memory.damaged(sequence):
+            return "what was cached of this request changed in memory by itself; ask again, and have the machine's memory tested"
+        return ""
 
     def keeps_adapter(self, sequence: Sequence) -> bool:
         """Whether its adapter is still the one that it began with: what is cached of it was computed through that."""

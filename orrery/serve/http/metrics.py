@@ -54,6 +54,9 @@ class Metrics:
             f"{name}finished", "Requests by how they ended", ["reason"], registry=registry
         )
         self.refused = Counter(f"{name}refused", "Requests answered with 429", registry=registry)
+        self.log_dropped = Counter(
+            f"{name}log_dropped", "Lines of the log that could not be written", registry=registry
+        )
         self.answers = Counter(f"{name}http_answers", "Answers by status", ["status"], registry=registry)
         registry.register(_Engine(stats, gate))
 
