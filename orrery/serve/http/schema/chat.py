@@ -34,7 +34,15 @@ Content = str | list[TextPart]
 class SystemMessage(Body):
     """What the model is told first."""
 
-    role: Literal["system", "developer"]
+    role: Literal["system"]
+    content: Content
+    name: Label | None = None
+
+
+class DeveloperMessage(Body):
+    """The same, by the name that newer clients give it."""
+
+    role: Literal["developer"]
     content: Content
     name: Label | None = None
 
@@ -86,7 +94,9 @@ class ToolMessage(Body):
     name: Label | None = None
 
 
-Message = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
+Message = Annotated[
+    SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")
+]
 Messages = Annotated[list[Message], Field(min_length=1, max_length=10_000)]
 
 
