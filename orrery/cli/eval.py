@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 import typer.core
 
+from orrery.cli import alignment as aligned
 from orrery.cli import judge as judging
 from orrery.cli.common import MODEL, print_json
 from orrery.cli.long_context import long
+from orrery.cli.strategies import print_spending, read_strategies, reward_of, strategies
 
 if TYPE_CHECKING:
     from orrery.evaluate.compare import TaskDifference
     from orrery.evaluate.results import TaskResult
+    from orrery.evaluate.strategies.config import Strategy
     from orrery.evaluate.task import Task
 
 OUT = "Folder for results; each task has a folder in it."
@@ -37,6 +40,11 @@ app = typer.Typer(
 app.command("long")(long)
 app.command("judge")(judging.judge)
 app.command("pairs")(judging.pairs)
+app.command("strategies")(strategies)
+app.command("alignment")(aligned.alignment)
+app.command("sycophancy")(aligned.sycophancy)
+app.command("oversight")(aligned.oversight)
+app.command("monitor")(aligned.monitor)
 
 
 @app.command("run")
@@ -65,6 +73,12 @@ def run(
     prompts: Annotated[
         Path | None, typer.Option(help="YAML file of several ways to ask, compared question by question.")
     ] = None,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="How an answer is made at test time, such as self-consistency:n=8 (`orrery eval strategies`); several with ; between."
+        ),
+    ] = None,
     batch_tokens: Annotated[int, typer.Option(help="Tokens in one pass of the model.", min=1)] = 2048,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -78,11 +92,13 @@ def run(
     from orrery.evaluate.compare import compare
     from orrery.evaluate.report import write_report
     from orrery.evaluate.run_task import run_task
+    from orrery.evaluate.strategies.config import label
     from orrery.evaluate.subject import Subject
     from orrery.evaluate.task import find_task
     from orrery.evaluate.variants import prompt_variants
 
     wanted = [find_task(name.strip()) for name in tasks.split(",") if name.strip()]
+    plans = read_strategies(strategy or [])
     ways = [list(prompt_variants(task, prompts).values()) if prompts else [task] for task in wanted]
     subject = Subject.of(orrery.load(model))
     settings = {
@@ -95,11 +111,15 @@ def run(
     }
     folder = out or _usual_folder(subject, settings)
 
-    def measured(task: Task) -> TaskResult:
-        with live(task.name) as progress:
-            return run_task(subject, task, data=data, out=folder, progress=progress, **settings)  # type: ignore[bad-argument-type]
+    def measured(task: Task, plan: Strategy | None) -> TaskResult:
+        with live(task.name if plan is None else f"{task.name} {label(plan)}") as progress:
+            return run_task(
+                subject, task, data=data, strategy=plan, reward=reward_of(plan), out=folder, progress=progress, **settings,  # type: ignore[bad-argument-type]
+            )  # fmt: skip
 
-    results: list[list[TaskResult]] = [[measured(task) for task in group] for group in ways]
+    results: list[list[TaskResult]] = [
+        [measured(task, plan) for task in group] for group in ways for plan in plans
+    ]
     differences: list[TaskDifference] = [compare(group[0], other) for group in results for other in group[1:]]
     write_report(folder)
     if json:
@@ -109,6 +129,7 @@ def run(
         print_json(told)
         return
     print_results([r for group in results for r in group], differences, folder)
+    print_spending([r for group in results for r in group])
 
 
 @app.command("diff")

@@ -113,26 +113,42 @@ def pairs(
     limit: Annotated[int | None, typer.Option(help="Only so many pairs, evenly spread.", min=1)] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """How often a model finds the better of two answers likelier (RewardBench, HHH alignment), by category.
+    """How often a model finds the better of two answers likelier, or a reward model scores it higher (RewardBench, HHH), by category.
 
     Example: orrery eval pairs gemma-3-270m hhh.jsonl --per byte
+
+    Example: orrery eval pairs runs/reward hhh.jsonl
     """
     import orrery
     from orrery.evaluate.judge.reward import likelihood_scorer, pair_accuracy, read_pairs
     from orrery.evaluate.judge.summary import plain
+    from orrery.tune.reward.folder import find_reward, load_reward
+    from orrery.tune.reward.measure import pair_calibration
+    from orrery.tune.reward.model import as_learned
 
     given = read_pairs(file)
     count = min(limit or len(given), len(given))
     given = [given[i * len(given) // count] for i in range(count)]
-    found = pair_accuracy(given, likelihood_scorer(orrery.load(model), per=per, chat=chat))
+    judge_folder = find_reward(model)
+    scorer = (
+        likelihood_scorer(orrery.load(model), per=per, chat=chat)
+        if judge_folder is None
+        else as_learned(load_reward(judge_folder))
+    )
+    scores: list[float] = []
+    found = pair_accuracy(given, lambda said: scores.extend(scorer(said)) or scores)
     told = plain(found) | ({"section_mean": found.section_mean} if found.sections else {})
+    if judge_folder is not None:
+        told["calibration"] = pair_calibration(scores)
     if json:
         print_json(told)
         return
     rows = [*((name, _shown(e)) for name, e in told["categories"].items()), ("all", _shown(told["accuracy"]))]
     rows += [(f"section {name}", f"{value:.3f}") for name, value in found.sections.items()]
     rows += [("sections' mean", f"{found.section_mean:.3f}")] if found.sections else []
-    _table(("better answer is likelier", "share [95%]"), [*rows, ("unscored pairs", str(found.unscored))])
+    rows += [(f"calibration: {name}", f"{value:.3f}") for name, value in told.get("calibration", {}).items()]
+    title = "better answer is likelier" if judge_folder is None else "better answer scores higher"
+    _table((title, "share [95%]"), [*rows, ("unscored pairs", str(found.unscored))])
 
 
 def _others(path: Path, answers: Any) -> dict[tuple[str, int], str]:

@@ -208,7 +208,7 @@ def _run(server: Server, address: socket, lm: LM, name: str, *, key: bool, verbo
     from orrery.kit.log import console
     from orrery.serve.http.log import Lines
 
-    dropped = server.metrics.log_dropped.inc
+    dropped = server.app.state.service.metrics.log_dropped.inc
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[Lines(dropped)])
     if not verbose:
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # nothing about clients that speak no HTTP

@@ -10,14 +10,17 @@ import typer
 from orrery.cli.common import MODEL, OVERRIDES
 
 ADAPTERS = "lora, vera, ia3, prefix, prompt, bottleneck or reft; without it all weights learn."
-KINDS = ("tune", "rl")
-"""Stages that make a finished model into another."""
+KINDS = ("tune", "prefer", "rl", "reward", "distill", "sample")
+"""Stages that make a finished model into another, or rows for one to learn from."""
 DATA = "A file or folder of examples (.jsonl, .json, .parquet; messages, ShareGPT, Alpaca, prompt and completion ...). Repeatable."
 
 
 def tune(
     recipe: Annotated[
-        Path | None, typer.Argument(help="A recipe of kind `tune` or `rl` (YAML); or give --base and --data.")
+        Path | None,
+        typer.Argument(
+            help="A recipe of kind `tune`, `prefer`, `reward`, `rl`, `sample` or `distill` (YAML); or give --base and --data."
+        ),
     ] = None,
     overrides: Annotated[list[str] | None, typer.Argument(help=OVERRIDES, metavar="[KEY=VALUE]...")] = None,
     base: Annotated[str | None, typer.Option(help=MODEL)] = None,
@@ -52,16 +55,23 @@ def tune(
 
     Example: orrery tune recipes/sft.yaml
 
+    Example: orrery tune recipes/dpo.yaml loss.kind=simpo
+
     Example: orrery tune recipes/rl.yaml rl.algorithm.kind=rloo
+
+    Example: orrery tune recipes/distill.yaml mode.kind=reverse-kl
+
+    Example: orrery tune recipes/self_instruct.yaml method.instructions=200
 
     Example: orrery tune --base gemma-3-270m --data my/answers.jsonl --adapter lora
 
     Example: orrery tune --base runs/quickstart --data my/texts --text
     """
+    from orrery.cli.pipeline.made import EXAMPLES
     from orrery.cli.pipeline.single import single_stage
     from orrery.kit.errors import OrreryError
     from orrery.kit.log import console
-    from orrery.serve.find import find_model, is_adapter
+    from orrery.serve.find import find_model, is_adapter, run_stages
 
     if (
         base is not None and recipe is not None and "=" in str(recipe)
@@ -86,6 +96,25 @@ def tune(
             )
         given = recipe
     run = single_stage(given, overrides or [], kind=KINDS, out=out)
+    kind, folder = run_stages(run)[-1]
+    if kind == "examples":
+        console.print(f"wrote {folder / EXAMPLES}", highlight=False, soft_wrap=True)
+        console.print(
+            f"look at what was left out and why: {folder / 'account.json'}    teach it: orrery tune --base MODEL --data {folder / EXAMPLES}",
+            style="dim", highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        return
+    if kind == "reward":
+        console.print(f"wrote the reward model {folder}", highlight=False, soft_wrap=True)
+        told = f"try it: orrery eval pairs {folder} PAIRS.jsonl    practise for it: orrery tune recipes/rl.yaml reward_model={folder}"
+        console.print(
+            f"{told} 'rl.rewards=[{{kind: learned}}]'",
+            style="dim",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+        return
     model = find_model(run)
     console.print(
         f"wrote the {'adapter' if is_adapter(model) else 'model'} {model}", highlight=False, soft_wrap=True
@@ -134,4 +163,6 @@ def context_of(base: str) -> int:
     from orrery.serve.find import base_of, find_model, is_adapter
 
     found = find_model(base)
-    return min(1024, model_config(base_of(found) if is_adapter(found) else found).max_positions)
+    while is_adapter(found):  # one may stand beside another
+        found = base_of(found)
+    return min(1024, model_config(found).max_positions)

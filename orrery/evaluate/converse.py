@@ -25,6 +25,7 @@ class Answer:
     Attributes:
         prompt: the text it saw last. texts: its last answer, and the further samples of it. turns: its answer to each turn.
         truncated: tokens of the prompt that it could not see. detail: tokens made, and how the answers ended.
+        fault: why there is no answer; else empty.
     """
 
     prompt: str
@@ -32,6 +33,7 @@ class Answer:
     turns: tuple[str, ...]
     truncated: int
     detail: Mapping[str, Any]
+    fault: str = ""
 
 
 @dataclass

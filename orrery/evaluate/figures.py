@@ -9,7 +9,9 @@ from html import escape
 
 from orrery.evaluate.statistics.estimate import Estimate
 
-COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2")
+COLOURS = (
+    "#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f", "#6b7280",
+)  # fmt: skip
 INK = "#111827"
 
 

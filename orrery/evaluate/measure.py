@@ -16,6 +16,9 @@ from orrery.evaluate.prompts import Prompt
 from orrery.evaluate.record import Record, weights_of
 from orrery.evaluate.rows import Row
 from orrery.evaluate.scorers import ScoreContext, Unscored, find
+from orrery.evaluate.strategies.config import Strategy
+from orrery.evaluate.strategies.judging import Reward
+from orrery.evaluate.strategies.measuring import strategic_answers
 from orrery.evaluate.subject import Subject
 from orrery.evaluate.task import METRICS, Task
 
@@ -41,11 +44,13 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class How:
-    """What is the same for all rows of a run."""
+    """What is the same for all rows of a run. `strategy`: how answers are made, by one call where None; `reward`: what it may judge by."""
 
     bos: Bos = "auto"
     seed: int = 0
     batch_tokens: int = 2048
+    strategy: Strategy | None = None
+    reward: Reward | None = None
 
 
 def measure(task: Task, subject: Subject, asked: Sequence[Asked], how: How) -> Iterator[Record]:
@@ -118,6 +123,8 @@ def compare_choices(task: Task, one: Asked, found: Sequence[Likelihood], *, trun
     )
     if not np.isfinite(logprobs).all():
         return replace(record, detail={}, unscored=NOT_FINITE)
+    if task.kind == "answer":
+        return _surprise(record, prompt.choices[0], float(logprobs[0]))
     if not prompt.gold or min(prompt.gold) < 0:
         return replace(record, unscored="the right answer is not among the choices")
     shares = np.exp(logprobs - logprobs.max())
@@ -172,6 +179,10 @@ def _text_record(task: Task, one: Asked, logprob: float | None) -> Record:
         return replace(record, unscored="there is no text to predict")
     if not math.isfinite(logprob):
         return replace(record, unscored=NOT_FINITE)
+    return _surprise(record, text, logprob)
+
+
+def _surprise(record: Record, text: str, logprob: float) -> Record:
     size, words = len(text.encode()), len(re.split(r"\s+", text))
     scores = {"bits_per_byte": -logprob / math.log(2) / size}
     return replace(record, scores=scores, detail={"nats": -logprob, "bytes": size, "words": words})
@@ -182,7 +193,13 @@ def _text_record(task: Task, one: Asked, logprob: float | None) -> Record:
 
 def _generated(task: Task, subject: Subject, asked: Sequence[Asked], how: How) -> Iterator[Record]:
     score = find(task.score)
-    for place, answer in answers(task, subject, asked, bos=how.bos, seed=how.seed):
+    if how.strategy is None:
+        heard = answers(task, subject, asked, bos=how.bos, seed=how.seed)
+    else:
+        heard = strategic_answers(
+            task, subject, asked, strategy=how.strategy, reward=how.reward, bos=how.bos, seed=how.seed
+        )
+    for place, answer in heard:
         one = asked[place]
         record = replace(
             one.record(task),
@@ -192,6 +209,9 @@ def _generated(task: Task, subject: Subject, asked: Sequence[Asked], how: How) -
             truncated=answer.truncated,
             detail=answer.detail,
         )
+        if answer.fault:
+            yield replace(record, unscored=answer.fault)
+            continue
         row = {**one.row.fields, "turns": list(answer.turns)} if task.follow_ups else one.row.fields
         found = score(answer.texts[0], row, ScoreContext(target=one.prompt.target, answers=answer.texts))
         if isinstance(found, Unscored):

@@ -103,6 +103,9 @@ def _choices(
     if task.pair is not None:
         pair = (render(task.pair.good, fields), render(task.pair.bad, fields))
         return pair, pair, (0,)
+    if task.kind == "answer":
+        target = render(task.target, fields)
+        return (target,), (target,), (0,)
     if not task.choices:
         return (), (), ()
     if isinstance(task.choices, str):

@@ -19,6 +19,7 @@ from orrery.evaluate.metrics.calibration import Bin, ece, reliability
 from orrery.evaluate.record import Record
 from orrery.evaluate.results import TaskResult, read_results
 from orrery.evaluate.statistics.estimate import Estimate
+from orrery.evaluate.strategies.spending import COLUMNS, by_task
 from orrery.kit.files import atomic_write
 
 WORST, SHOWN = 5, 1500
@@ -117,6 +118,15 @@ def markdown(sections: Sequence[Section], name: str) -> str:
     for part in sections:
         for metric, estimate in _rows(part.result):
             lines.append(f"| {_cell(part.result.task)} | {_cell(metric)} | {' | '.join(numbers(estimate))} |")
+    for task, found in by_task(part.result for part in sections).items():
+        lines += [
+            "",
+            f"## {_cell(task)}: strategies",
+            "",
+            f"| {' | '.join(COLUMNS)} |",
+            "|---" * len(COLUMNS) + "|",
+        ]
+        lines += [f"| {' | '.join(map(_cell, one.row()))} |" for one in found]
     for part in sections:
         lines += [
             "",

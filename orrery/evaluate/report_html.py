@@ -17,6 +17,7 @@ from orrery.evaluate.report import (
     told_of,
     visible,
 )
+from orrery.evaluate.strategies.spending import COLUMNS, by_task, figure
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #111827; background: white; }
@@ -39,8 +40,23 @@ def html(sections: Sequence[Section], name: str) -> str:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         f'<meta name="viewport" content="width=device-width"><title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>'
         "<table><thead><tr><th>task</th><th>metric</th><th>value</th><th>95% interval</th><th>n</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table>{''.join(map(_section, sections))}</body></html>\n"
+        f"<tbody>{rows}</tbody></table>{_strategies(sections)}{''.join(map(_section, sections))}</body></html>\n"
     )
+
+
+def _strategies(sections: Sequence[Section]) -> str:
+    """Of each task that strategies were measured on: the figure of accuracy against tokens, and its numbers."""
+    parts = []
+    head = "".join(f"<th>{name}</th>" for name in COLUMNS)
+    for task, found in by_task(part.result for part in sections).items():
+        rows = "".join(
+            f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in one.row())}</tr>" for one in found
+        )
+        parts.append(
+            f"<section><h2>{_text(task)}: strategies</h2><figure>{figure(visible(task), found)}</figure>"
+            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></section>"
+        )
+    return "".join(parts)
 
 
 def _table_rows(part: Section) -> str:

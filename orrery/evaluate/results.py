@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orrery.evaluate.contamination import Contamination
 from orrery.evaluate.record import Record
@@ -57,6 +58,13 @@ class TaskResult:
         """Rows that were scored."""
         return len(self.records) - sum(self.unscored.values())
 
+    @property
+    def spent(self) -> dict[str, Estimate]:
+        """Of a test-time strategy: tokens made and read for an answer, and completions, scored or not; empty without one."""
+        asked = [record.detail for record in self.records if "calls" in record.detail]
+        names = ("tokens", "read", "calls") if asked else ()
+        return {name: mean_estimate(np.array([float(detail[name]) for detail in asked])) for name in names}
+
     @classmethod
     def of(
         cls,
@@ -87,6 +95,7 @@ class TaskResult:
             "truncated": self.truncated, "metrics": _plain(self.metrics), "macro": _plain(self.macro),
             "groups": {name: _plain(group) for name, group in self.groups.items()},
             "contamination": to_dict(self.contamination), "settings": self.settings,
+            **({"spent": _plain(spent)} if (spent := self.spent) else {}),
         }  # fmt: skip
 
     def without(self, ids: frozenset[int]) -> TaskResult:
@@ -113,6 +122,11 @@ def _metric(name: str, records: Sequence[Record]) -> Estimate:
     if any(name in record.weights for record in records):
         weights = np.array([record.weights.get(name, 1.0) for record in records])
         return ratio_estimate(values * weights, weights)
+    return mean_of_scores(values)
+
+
+def mean_of_scores(values: NDArray[np.float64]) -> Estimate:
+    """The mean over rows, with Wilson's interval for rights and wrongs."""
     estimate = mean_estimate(values)
     if np.isin(values, (0, 1)).all():
         interval = wilson(int(values.sum()), len(values))

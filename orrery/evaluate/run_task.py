@@ -22,6 +22,9 @@ from orrery.evaluate.prompts import ask
 from orrery.evaluate.record import Record
 from orrery.evaluate.results import RESULTS, TaskResult, read_result, write_result
 from orrery.evaluate.rows import Rows, read_rows, shots_of
+from orrery.evaluate.strategies.config import Strategy, slug
+from orrery.evaluate.strategies.judging import Reward
+from orrery.evaluate.strategies.measuring import check_task
 from orrery.evaluate.subject import Subject
 from orrery.evaluate.task import Task, find_task
 from orrery.kit.artifact import environment
@@ -48,6 +51,8 @@ def run_task(
     chat: bool | None = None,
     bos: Bos = "auto",
     batch_tokens: int = 2048,
+    strategy: Strategy | None = None,
+    reward: Reward | None = None,
     out: Path | None = None,
     progress: Progress | None = None,
 ) -> TaskResult:
@@ -60,6 +65,8 @@ def run_task(
         seed: of drawn demonstrations and sampled answers.
         chat: whether the model's chat format asks; None: as the task says.
         bos: whether BOS stands before a text (`boundary.beginning`).
+        strategy: how an answer is made at test time (`strategies`); the result is then called task@strategy.
+        reward: the reward model that a strategy may judge by.
         out: results go to out/<task>.
 
     Raises:
@@ -69,13 +76,16 @@ def run_task(
     subject = Subject.of(model)
     task = find_task(task) if isinstance(task, str) else task
     task = _with_shots(task, shots)
+    if strategy is not None:
+        check_task(task)
+        task = replace(task, name=f"{task.name}@{slug(strategy)}")
     talks = _chat(task, subject, chat)
     rows = read_rows(task, data, limit=limit)
-    how = How(bos=bos, seed=seed, batch_tokens=batch_tokens)
+    how = How(bos=bos, seed=seed, batch_tokens=batch_tokens, strategy=strategy, reward=reward)
     settings = {
         "task": to_dict(task), "limit": limit, "seed": seed, "chat": talks, "bos": bos, "batch_tokens": batch_tokens,
         "model": subject.describe(), "data": dict(rows.files), "rows": digest([row.key for row in rows.rows], 16),
-        "environment": environment(),
+        "environment": environment(), **({} if strategy is None else {"strategy": to_dict(strategy)}),
     }  # fmt: skip
     folder = None if out is None else Path(out) / task.name
     if folder is not None and (folder / RESULTS).is_file():
@@ -107,7 +117,7 @@ def _chat(task: Task, subject: Subject, wanted: bool | None) -> bool:
         return False
     chat = task.chat if wanted is None else wanted
     if chat == "auto":
-        return task.kind == "generate" and subject.chat is not None
+        return task.kind in ("generate", "answer") and subject.chat is not None
     if chat:
         subject.chat_format()
     return bool(chat)

@@ -22,6 +22,7 @@ Kinds of task, by what the model is asked for:
                same by log-probability a byte; mass: the share of probability that the right ones have among the choices
     pairs      the same of two texts, of which `good` is to be likelier
     rolling    the log-probability of a whole text (`target`)
+    answer     the log-probability of a given answer (`target`) behind the prompt
 """
 
 from __future__ import annotations
@@ -37,13 +38,14 @@ from orrery.evaluate.template import check_template
 from orrery.kit.config import config, read_yaml, resolve
 from orrery.kit.errors import OrreryError, suggest
 
-Kind = Literal["generate", "choices", "pairs", "rolling"]
+Kind = Literal["generate", "choices", "pairs", "rolling", "answer"]
 TASKS = Path(__file__).parent / "tasks"
 METRICS: Mapping[Kind, tuple[str, ...]] = {
     "generate": (),
     "choices": ("acc", "acc_norm", "mass"),
     "pairs": ("acc", "acc_norm", "mass"),
     "rolling": ("bits_per_byte", "byte_perplexity", "word_perplexity"),
+    "answer": ("bits_per_byte", "byte_perplexity", "word_perplexity"),
 }
 """What the runner itself measures; the metrics of a generate task are the names its scorer gives."""
 
@@ -127,7 +129,8 @@ class Task:
         preamble: stands before everything else (in the system message of a chat). system: the system message.
         shots: how many demonstrations; shots_by: a field that they share with the row; shots_from: the first ones, or drawn
             by (seed, row). fixed_shots: demonstrations as text, instead of drawn ones. delimiter: what stands between them.
-        chat: whether the model's chat format writes the prompt; auto: for generate tasks, where the model has one.
+        chat: whether the model's chat format writes the prompt; auto: for generate and answer tasks, where the model
+            has one.
         tools: an expression that gives the tools told to the chat format.
         stop: texts that end a base model's answer; in a chat the end of the turn does, and these are not used.
         max_tokens, temperature, samples: how to generate; `samples` answers a row (pass@k, majority).
@@ -172,6 +175,7 @@ class Task:
             "choices": {"choices": self.choices, "answer": self.answer},
             "pairs": {"pair": self.pair},
             "rolling": {"target": self.target},
+            "answer": {"prompt": self.prompt, "target": self.target},
         }[self.kind]
         for name, value in needs.items():
             if not value:

@@ -67,7 +67,9 @@ class Ranks:
             )
         if not dist.is_initialized():
             dist.init_process_group("gloo", timeout=PATIENCE)
-            atexit.register(_leave)  # its threads must not outlive the interpreter: the process would end by abort
+            atexit.register(
+                _leave
+            )  # its threads must not outlive the interpreter: the process would end by abort
         return cls(dist.get_rank(), dist.get_world_size())
 
     def slice(self, size: int) -> slice:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from orrery.kit.config import to_dict
 from orrery.kit.errors import OrreryError, suggest
-from orrery.model.adapters import Adapter, AdapterSlots, Reft
+from orrery.model.adapters import Adapter, AdapterSlots, Reft, merge_adapter
 from orrery.model.adapters.folder import load_adapter
 from orrery.model.adapters.slots import slots_of_tokens
 from orrery.model.decoder import Decoder
@@ -106,6 +106,16 @@ class Adapters:
         """
         self._slots.remove(self._slot(name))
         del self._by_name[name], self._fingerprints[name]
+
+    def merge(self, name: str) -> None:
+        """Make it part of the model's own weights, which must be floats, and take it away.
+
+        Raises:
+            OrreryError: there is none of that name, or it cannot be merged (`merge_adapters`).
+        """
+        adapter = self._slots.adapters[self._slot(name)]
+        self.remove(name)
+        merge_adapter(self.model, adapter)
 
     def check(self, name: str | None) -> None:
         """Refuse a request for an adapter that is not loaded.

@@ -131,7 +131,11 @@ class LM:
         """
         found = find_model(path)
         if is_adapter(found):
-            lm = cls.load(base_of(found), device=device, dtype=dtype, dequantise=dequantise)
+            base = base_of(found)
+            stacked = is_adapter(base)  # trained beside weights that had the earlier adapter in them
+            lm = cls.load(base, device=device, dtype=dtype, dequantise=dequantise or stacked)
+            if stacked:
+                Adapters.of(lm.model).merge(DEFAULT)
             put_beside(lm, found, DEFAULT)
             Adapters.of(lm.model).use_by_default(DEFAULT)
             return lm

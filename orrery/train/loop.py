@@ -34,7 +34,7 @@ from orrery.train.run import Run, Sample, Validate
 from orrery.train.schedule import lr_at
 from orrery.train.signals import Interrupted, StopRequest
 from orrery.train.state import load_model_tensors, model_tensors
-from orrery.train.step import Batches, Setup, World, draw, forward_backward, update
+from orrery.train.step import Batches, OwnLoss, Setup, World, draw, forward_backward, update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class TrainResult:
 def train(
     cfg: TrainConfig, *, model: Decoder, loader: Batches, out: str | Path, validation: Validate | None = None,
     sample: Sample | None = None, progress: Progress | None = None, vocabulary: Vocabulary | None = None,
-    bytes_per_token: float | None = None,
+    bytes_per_token: float | None = None, loss: OwnLoss | None = None,
 ) -> TrainResult:  # fmt: skip
     """Train `model` in place, or go on with the run that is in `out`.
 
@@ -86,6 +86,8 @@ def train(
         sample: (model, steps done) -> text for samples.jsonl.
         vocabulary: the tokenizer, for objectives that need special tokens.
         bytes_per_token: of the training text; give it where `validation` is in bits a byte, so that the gap is too.
+        loss: in place of `cfg.objective`; batches are then whatever it reads, with the fields of `data.batch.Batch`. Its settings belong
+            into the loader's fingerprint.
 
     Raises:
         OrreryError: settings that do not go together, a folder that cannot be written or holds another run, no good
@@ -94,6 +96,10 @@ def train(
     """
     out, world = Path(out), World.here()
     device = next(model.parameters()).device
+    if loss is not None and (cfg.objective, cfg.label_smoothing, cfg.z_loss) != (CausalLM(), 0.0, 0.0):
+        raise OrreryError(
+            "this run has a loss of its own; leave objective, label_smoothing and z_loss out of its loop"
+        )
     if vocabulary is None and not isinstance(cfg.objective, CausalLM | MultiToken | DraftObjective):
         raise OrreryError(
             f"the objective '{cfg.objective.kind}' needs special tokens; give train() the tokenizer as vocabulary"
@@ -104,7 +110,9 @@ def train(
             "give Loader the rank and world of torch.distributed"
         )
     keep_freed_memory()
-    setup = Setup(cfg, model, loader, world, choose_precision(cfg.precision, device), device, vocabulary)
+    setup = Setup(
+        cfg, model, loader, world, choose_precision(cfg.precision, device), device, vocabulary, loss
+    )
     with ExitStack() as stack:
         if world.rank == 0:
             stack.enter_context(only_one(out))

@@ -29,7 +29,8 @@ from orrery.train.tracker import trackio_tracker
 
 PACE, LEAST_PACE, SHOWN_EVERY_S = 64, 16, 0.1
 
-Validate = Callable[[Decoder], float]
+Validate = Callable[[Decoder], float | Mapping[str, float]]
+"""What should fall, alone or as "validation" among further numbers for the log."""
 Sample = Callable[[Decoder, int], str]
 
 
@@ -220,8 +221,12 @@ class Run:
         """Call the validation function on the (averaged) weights; note the best and the gap to the training loss."""
         assert self.validation is not None
         state, began = self.state, time.monotonic()
+        more: Mapping[str, float] = {}
         with self.quiet("validation"):
-            value = self.setup.world.agree(float(self.validation(self.setup.model)) if self.leads else 0.0)
+            found = self.validation(self.setup.model) if self.leads else 0.0
+            if isinstance(found, Mapping):
+                found, more = found["validation"], found
+            value = self.setup.world.agree(float(found))
         self.costs = replace(self.costs, validation=time.monotonic() - began)
         unit = 1.0 if self.bytes_per_token is None else math.log(2) * self.bytes_per_token
         trained = state.nats / max(state.predicted, 1e-9) / unit
@@ -232,7 +237,7 @@ class Run:
         state.stopped = state.stopper is not None and state.stopper.update(value)
         if state.stopped:
             self.records.event(state.step - 1, "stopped early", best=state.best, best_step=state.best_step)
-        return {"validation": value, "gap": value - trained}
+        return {**more, "validation": value, "gap": value - trained}
 
     def _sample(self) -> None:
         assert self.sample is not None

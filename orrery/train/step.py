@@ -27,6 +27,7 @@ from orrery.model.context import Context
 from orrery.model.decoder import Decoder
 from orrery.model.moe import MoE
 from orrery.train.config import TrainConfig
+from orrery.train.loss import Loss
 from orrery.train.objectives.apply import Vocabulary, compute, context_for, transform
 from orrery.train.optim.clip import clip_grad_value, global_norm
 from orrery.train.optim.config import Muon
@@ -51,6 +52,19 @@ class Batches(Protocol):
 
     def batch(self, step: int, micro: int = 0) -> Batch:
         """Micro-batch `micro` of `step` for this rank, a pure function of the two."""
+
+
+class OwnLoss(Protocol):
+    """A loss in place of the config's objective: of pairs of answers, of a teacher. `stats` of what it returns hold "nll", the sum that a
+    validation is compared with."""
+
+    def context(self, batch: Any) -> Context:
+        """What each token of the batch may see."""
+        ...
+
+    def __call__(self, model: Any, batch: Any, ctx: Any) -> Loss:
+        """The loss of the model on a batch, summed, with the weight to divide it by."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -131,6 +145,7 @@ class Setup:
     precision: Precision
     device: torch.device
     vocabulary: Vocabulary | None = None
+    loss: OwnLoss | None = None
 
 
 @dataclass(frozen=True)
@@ -188,13 +203,16 @@ def forward_backward(setup: Setup, batches: Sequence[Batch], step: int, scaler: 
     setup.model.zero_grad(set_to_none=True)
     for micro, batch in enumerate(batches):
         seed_everything(setup.device, cfg.seed, "step", step, micro * world.size + world.rank)
-        ctx: Any = context_for(cfg.objective, batch)
+        own = setup.loss
+        ctx: Any = context_for(cfg.objective, batch) if own is None else own.context(batch)
         if _clips_logits(cfg):
             ctx = WatchLogits(ctx)
         with setup.precision.autocast():
-            loss = compute(
-                cfg.objective, setup.model, batch, ctx, label_smoothing=cfg.label_smoothing, z_loss=cfg.z_loss
-            )
+            if own is not None:
+                loss = own(setup.model, batch, ctx)
+            else:
+                smooth = {"label_smoothing": cfg.label_smoothing, "z_loss": cfg.z_loss}
+                loss = compute(cfg.objective, setup.model, batch, ctx, **smooth)
         totals.add({"loss": loss.sum.detach(), "weight": loss.weight, **loss.stats}, ctx)
         scaler.scale(loss.sum).backward()
     return totals

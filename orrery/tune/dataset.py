@@ -36,13 +36,17 @@ SKIPPED_TOLD = 5
 
 @config
 class Generated:
-    """Questions and answers made by a generator of `orrery.evaluate.generators`, never those that it keeps for tests."""
+    """Questions and answers made by a generator of `orrery.evaluate.generators`, never those that it keeps for tests.
+
+    worked: answers are taught with the steps that lead to them, as the reasoning of the chat format.
+    """
 
     name: str
     n: Annotated[int, Field(ge=1)] = 1000
     seed: int = 0
     difficulty: Annotated[int, Field(ge=1, le=5)] = 1
     kinds: tuple[str, ...] = ()
+    worked: bool = False
 
 
 @config
@@ -51,7 +55,8 @@ class SetConfig:
 
     Attributes:
         paths: files, folders or patterns, relative to the stage's `data_root`; or
-        generator: rows that are made.
+        generator: rows that are made; or
+        stage: an earlier stage of the run that wrote examples (of the kind `sample`).
         name: in reports; the first file's name where not given.
         format: the shape of its rows; "auto" looks at each. "text" reads plain text files too.
         fields: our names of fields -> the file's, where they differ (prompt: query).
@@ -62,6 +67,7 @@ class SetConfig:
 
     paths: tuple[str, ...] = ()
     generator: Generated | None = None
+    stage: str = ""
     name: str = ""
     format: Shape | Literal["auto"] = "auto"
     fields: dict[str, str] = field(default_factory=dict)
@@ -70,15 +76,17 @@ class SetConfig:
     bad_rows: Literal["error", "skip"] = "error"
 
     def __post_init__(self) -> None:
-        if bool(self.paths) == (self.generator is not None):
-            raise OrreryError("a set of examples needs either 'paths' or a 'generator', and not both")
+        if bool(self.paths) + (self.generator is not None) + bool(self.stage) != 1:
+            raise OrreryError(
+                "a set of examples needs 'paths' or a 'generator' or a 'stage', and only one of them"
+            )
 
     @property
     def called(self) -> str:
         """Its name in reports."""
         if self.generator is not None:
             return self.name or self.generator.name
-        return self.name or Path(self.paths[0]).name.split(".")[0]
+        return self.name or self.stage or Path(self.paths[0]).name.split(".")[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +223,7 @@ def _taught(cfg: SetConfig, root: Path, reasons: list[str]) -> Iterator[Sample]:
 def _rows(cfg: SetConfig, root: Path) -> Iterator[Row | Passage]:
     if cfg.generator is not None:
         from orrery.evaluate.generators import rows
+        from orrery.evaluate.generators.worked import reasoned
 
         wanted = cfg.generator
         made = rows(
@@ -226,7 +235,8 @@ def _rows(cfg: SetConfig, root: Path) -> Iterator[Row | Passage]:
             kinds=wanted.kinds,
         )
         for number, fields in enumerate(made):
-            yield Row(f"{wanted.name} question {number}", fields)
+            told = {"messages": reasoned(fields)} if wanted.worked else fields
+            yield Row(f"{wanted.name} question {number}", told)
         return
     for file in files_of(cfg, root):
         if cfg.format == "text" and not has_rows(file):

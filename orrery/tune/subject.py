@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from orrery.kit.errors import OrreryError
-from orrery.model.adapters import Adapter, AdapterConfig, AdapterSlots, merge_adapter, new_adapter
+from orrery.model.adapters import Adapter, AdapterConfig, AdapterSlots, new_adapter
 from orrery.model.decoder import Decoder
+from orrery.serve.adapters import DEFAULT, Adapters
 from orrery.serve.find import is_adapter
 from orrery.serve.lm import LM
 from orrery.text.chat import ChatFormat
@@ -70,6 +71,10 @@ def open_subject(
     Raises:
         OrreryError: the base cannot be opened, or what is asked does not go with it.
     """
+    if blocks and is_adapter(base):
+        raise OrreryError(
+            f"'{base}' is an adapter, which is merged into its model first, and blocks have no room for that; set blocks: false"
+        )
     lm = open_floats(base) if not blocks else LM.load(base)
     model, tokenizer, own = lm.model, lm.tokenizer, lm.chat
     vocab = model.cfg.vocab_size
@@ -89,11 +94,8 @@ def open_subject(
 def open_floats(base: Path) -> LM:
     """A model with float32 weights; an adapter is merged into its own."""
     lm = LM.load(base, dtype=torch.float32, dequantise=True)
-    slots = AdapterSlots.of(lm.model)
-    if is_adapter(base) and slots.default is not None:
-        adapter = slots.adapters[slots.default]
-        slots.remove(slots.default)
-        merge_adapter(lm.model, adapter)
+    if is_adapter(base):
+        Adapters.of(lm.model).merge(DEFAULT)
     return lm
 
 

@@ -91,7 +91,7 @@ def test_what_changes_is_done_again_and_nothing_else(small_run: Path, problems: 
     )
     single_stage(recipe(small_run, problems), ["rl.algorithm.kind=rloo"], kind="rl", out=out)
     assert len(list(out.glob("rl-*/orrery.json"))) == 2
-    with pytest.raises(OrreryError, match="a learned reward is a function"):
+    with pytest.raises(OrreryError, match="a learned reward needs both"):
         single_stage(
             recipe(small_run, problems, rl={"rewards": [{"kind": "learned"}]}), [], kind="rl", out=out
         )

@@ -205,7 +205,7 @@ def test_settings_that_do_not_go_together(small_run: Path, answers: Path, tmp_pa
     )
     refused("it goes with an adapter", blocks=True)
     refused("two sets of examples are called 'answers'", replay=[{"paths": [str(answers)]}])
-    with pytest.raises(OrreryError, match="either 'paths' or a 'generator'"):
+    with pytest.raises(OrreryError, match="needs 'paths' or a 'generator' or a 'stage'"):
         single_stage(
             {**recipe(small_run, answers), "data": [{"name": "none"}]}, [], kind="tune", out=tmp_path / "run"
         )

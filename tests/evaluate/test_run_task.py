@@ -58,6 +58,7 @@ def task(kind: str = "generate", **changes: Any) -> Task:
         "choices": {"prompt": "Q: {{ question }}\nA:", "choices": "{{ options }}", "choice": " {{ choice }}", "answer": "{{ label }}"},
         "pairs": {"pair": {"good": "{{ question }}", "bad": "{{ question }} and more"}},
         "rolling": {"target": "{{ question }} {{ answer }}"},
+        "answer": {},
     }  # fmt: skip
     base = {
         "name": "t",
@@ -258,3 +259,20 @@ def test_a_result_on_disk_is_the_result(data: Path, tmp_path: Path) -> None:
         read_result(tmp_path / "r" / "t")
     with pytest.raises(OrreryError, match="no results at"):
         read_results(tmp_path)
+
+
+def test_a_given_answer_behind_its_question_by_hand(data: Path) -> None:
+    """A token costs as many nats as its text has characters, so an answer of ASCII costs one nat a byte: 1 / ln 2 bits."""
+    asked = task("answer", prompt="Q: {{ question }}\nA:", target=" {{ answer }} is it")
+    model = Scripted(TOKENIZER)
+    result = run_task(model.subject(), asked, data=data)
+    assert result.n == 4 and result.metrics["bits_per_byte"].mean == pytest.approx(1 / math.log(2))
+    assert (
+        result.records[0].detail == {"nats": 8.0, "bytes": 8, "words": 4}
+        and "Q: one\nA: 1 is it" in model.asked
+    )
+    chat = Scripted(TOKENIZER)
+    run_task(chat.subject(chat=True), asked, data=data)
+    assert chat.asked[0].endswith("<|assistant|>4 is it")
+    with pytest.raises(OrreryError, match="a task of kind answer needs 'prompt'"):
+        task("answer", target="x")

@@ -9,9 +9,15 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 import orrery
+from orrery.cli.pipeline.distill_recipe import DistillStage
+from orrery.cli.pipeline.made import made_by
+from orrery.cli.pipeline.prefer_recipe import PreferStage
+from orrery.cli.pipeline.reward_recipe import RewardStage
+from orrery.cli.pipeline.sample_recipe import SampleStage
 from orrery.data.clean import CleanConfig
 from orrery.data.loader import LoaderConfig
 from orrery.data.source import Source, StdlibSource
+from orrery.evaluate.strategies.config import Strategy
 from orrery.kit.config import config
 from orrery.kit.errors import OrreryError, suggest
 from orrery.model.adapters.config import AdapterConfig
@@ -26,6 +32,7 @@ from orrery.tune.examples import Learn
 from orrery.tune.loader import ExampleLoaderConfig
 from orrery.tune.longer_context import LongerContext
 from orrery.tune.rl.config import RlConfig
+from orrery.tune.rl.rewards import LearnedReward
 from orrery.tune.vocabulary import NewTokens
 
 
@@ -154,7 +161,7 @@ class TuneStage:
     reads_source: ClassVar[bool] = False
 
     def inputs(self) -> dict[str, str]:
-        return {"model": self.base}
+        return {"model": self.base, **made_by(data=self.data, replay=self.replay, watch=self.watch)}
 
     def __post_init__(self) -> None:
         if self.adapter is not None and (self.new_tokens or self.longer_context):
@@ -172,11 +179,13 @@ class RlStage:
     Attributes:
         base, chat_template, adapter: as of a tuning stage. system: a system message in front of every problem.
         data_root: where the paths of problems begin.
+        reward_model: an earlier stage or a folder of the kind `reward`; a term {kind: learned} of the rewards asks it.
     """
 
     kind: Literal["rl"] = "rl"
     name: str = "rl"
     base: str = "sft"
+    reward_model: str = ""
     data_root: str = ""
     chat_template: str = "auto"
     system: str = ""
@@ -192,7 +201,13 @@ class RlStage:
     reads_source: ClassVar[bool] = False
 
     def inputs(self) -> dict[str, str]:
-        return {"model": self.base}
+        return {"model": self.base, **({"reward": self.reward_model} if self.reward_model else {})}
+
+    def __post_init__(self) -> None:
+        if bool(self.reward_model) != any(isinstance(term, LearnedReward) for term in self.rl.rewards):
+            raise OrreryError(
+                "a learned reward needs both: a term {kind: learned} among rl.rewards, and reward_model, the stage or folder of its model"
+            )
 
 
 @config
@@ -225,6 +240,7 @@ class EvalStage:
         tasks: names, or paths of task files. data: the folder of their data sets; empty for tasks that make their own rows.
         limit: questions of each task, evenly spread. shots: demonstrations instead of the task's own number.
         chat: whether the model's chat format asks; None: as each task says.
+        strategy: how answers are made at test time (`orrery eval strategies`); None: by one call.
     """
 
     kind: Literal["eval"] = "eval"
@@ -235,6 +251,7 @@ class EvalStage:
     limit: Annotated[int, Field(ge=1)] | None = None
     shots: Annotated[int, Field(ge=0)] | None = None
     chat: bool | None = None
+    strategy: Strategy | None = None
     seed: int = 0
 
     reads_source: ClassVar[bool] = False
@@ -271,6 +288,10 @@ Stage = Annotated[
     | DrafterStage
     | TuneStage
     | RlStage
+    | PreferStage
+    | RewardStage
+    | DistillStage
+    | SampleStage
     | EvaluateStage
     | EvalStage
     | GenerateStage,
@@ -306,7 +327,14 @@ class RunRecipe:
 def _rooted(stage: Stage, root: str) -> Stage:
     """The stage with the run's folder of data sets, where it names none."""
     match stage:
-        case TuneStage(data_root="") | RlStage(data_root=""):
+        case (
+            TuneStage(data_root="")
+            | RlStage(data_root="")
+            | PreferStage(data_root="")
+            | RewardStage(data_root="")
+            | DistillStage(data_root="")
+            | SampleStage(data_root="")
+        ):
             return dataclasses.replace(stage, data_root=root)
         case EvalStage(data=""):
             return dataclasses.replace(stage, data=root)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from orrery.cli.pipeline.recipe import RlStage
-from orrery.cli.pipeline.training import LOGS
-from orrery.kit.artifact import RECEIPT, write_receipt
-from orrery.kit.errors import OrreryError
-from orrery.kit.files import atomic_folder
+from orrery.cli.pipeline.tuning import write
 from orrery.kit.log import Progress, console
-from orrery.model.adapters.folder import save_adapter
-from orrery.model.folder import save_model
-from orrery.serve.find import find_model, identity_of
+from orrery.serve.find import find_model
+from orrery.tune.reward.folder import load_reward
+from orrery.tune.reward.model import as_learned
 from orrery.tune.rl.problems import Problems, read_problems
-from orrery.tune.rl.rewards import LearnedReward
+from orrery.tune.rl.recorded import read_recorded
 from orrery.tune.rl.trainer import RlResult, reinforce
 from orrery.tune.subject import Subject, open_subject
 
@@ -27,12 +23,14 @@ TOLD = (
 """Numbers of the last round that go into the receipt."""
 
 
-def make_reinforced(stage: RlStage, base: Path, folder: Path, progress: Progress) -> None:
-    """Learn in `<folder>.work` (checkpoints, logs), then write the finished model or adapter to `folder`."""
-    if any(isinstance(term, LearnedReward) for term in stage.rl.rewards):
-        raise OrreryError(
-            "a learned reward is a function and no setting of a recipe; call orrery.tune.rl.trainer.reinforce with learned=..."
-        )
+def make_reinforced(
+    stage: RlStage, base: Path, folder: Path, progress: Progress, *, reward: Path | None = None
+) -> None:
+    """Learn in `<folder>.work` (checkpoints, logs), then write the finished model or adapter to `folder`.
+
+    Args:
+        reward: the folder of the reward model, where the rewards ask one.
+    """
     base = find_model(base)
     subject = open_subject(
         base, chat_template=stage.chat_template, adapter=stage.adapter, seed=stage.loop.seed
@@ -55,9 +53,12 @@ def make_reinforced(stage: RlStage, base: Path, folder: Path, progress: Progress
         parent=None if subject.adapter is None else subject.parent,
         system=stage.system,
         virtual=subject.placeholders,
+        learned=None if reward is None else as_learned(load_reward(reward)),
+        recorded=read_recorded(stage.rl.replay, root=Path(stage.data_root)),
         progress=progress,
     )
-    write(stage, subject, base, folder, work, effects(result, subject, problems))
+    found, judges = effects(result, subject, problems), {} if reward is None else {"reward": reward}
+    write(stage, subject, base, folder, work, found, operation="reinforce", made=judges)
 
 
 def effects(result: RlResult, subject: Subject, problems: Problems) -> dict[str, Any]:
@@ -80,33 +81,6 @@ def effects(result: RlResult, subject: Subject, problems: Problems) -> dict[str,
         "skipped": result.skipped,
         "seconds": result.seconds,
     }
-
-
-def write(
-    stage: RlStage, subject: Subject, base: Path, folder: Path, work: Path, found: dict[str, Any]
-) -> None:
-    """The finished folder: a model that any tool opens, or an adapter in peft's form; the chat format; the logs; the receipt."""
-    foreign = (
-        {} if (base / RECEIPT).is_file() else {"base": {"path": str(base.resolve()), "id": identity_of(base)}}
-    )
-    tokenizer, chat = subject.tokenizer, subject.chat
-    with atomic_folder(folder) as new:
-        if subject.adapter is None:
-            save_model(
-                subject.model, new, bos_id=tokenizer.bos_id, eos_id=list(subject.lm().stop_ids) or None
-            )
-            tokenizer.save(new)
-        else:
-            save_adapter(subject.adapter, subject.model, new, base_model=str(base.resolve()))
-        if chat is not None:
-            chat.save(new)
-        for name in LOGS:
-            if (work / name).is_file():
-                shutil.copyfile(work / name, new / name)
-        write_receipt(
-            new, kind="model" if subject.adapter is None else "adapter", operation="reinforce", recipe=stage, home=folder,
-            parents={} if foreign else {"model": base}, data=foreign, surgery=subject.model.surgery, effects=found,
-        )  # fmt: skip
 
 
 def one_line(found: dict[str, Any]) -> str:

@@ -31,6 +31,8 @@ class Findings:
     evaluation: dict[str, Any] | None
     generations: list[dict[str, Any]]
     lessons: list[lessons.Lesson]
+    practices: list[lessons.Practice]
+    others: list[tuple[str, str]]
     scores: list[lessons.Scored]
 
     @property
@@ -68,13 +70,15 @@ def write_report(run: Run) -> Findings:
 
 def gather(run: Run) -> Findings:
     """Read what the report shows from the finished stages."""
-    trained, tuned = run.stage("train"), run.stage("tune")
+    made = [name for name, receipt in run.receipts.items() if receipt.kind in ("model", "adapter")]
     evaluate, generate = run.stage("evaluate"), run.stage("generate")
-    model = run.folders[str(trained or tuned)]
+    model = (
+        run.folders[run.stage("train") or made[-1]] if made else run.out
+    )  # a run may end with rows to learn from
     return Findings(
         name=run.recipe.name,
         out=run.out,
-        model=run.folders[str(tuned or trained)],
+        model=run.folders[made[-1]] if made else run.out,
         receipts=run.receipts,
         seconds=run.seconds,
         reused=run.reused,
@@ -83,6 +87,8 @@ def gather(run: Run) -> Findings:
         evaluation=json.loads((run.folders[evaluate] / "evaluation.json").read_text()) if evaluate else None,
         generations=json.loads((run.folders[generate] / "generations.json").read_text()) if generate else [],
         lessons=lessons.lessons(run),
+        practices=lessons.practices(run),
+        others=lessons.others(run),
         scores=lessons.scores(run),
     )
 
@@ -95,8 +101,8 @@ def verdict(findings: Findings) -> str:
 def _learned(findings: Findings) -> str:
     ranking = findings.ranking()
     if not ranking:
-        loss = (findings.train or findings.lessons[-1].effects)["loss"]
-        return f"The model reached a training loss of {loss:.3f} nats a token."
+        taught = findings.train or (findings.lessons[-1].effects if findings.lessons else None)
+        return f"The model reached a training loss of {taught['loss']:.3f} nats a token." if taught else ""
     own = next(value for _, value, is_model in ranking if is_model)
     beaten = [name for name, value, is_model in ranking if not is_model and value > own]
     better = [name for name, value, is_model in ranking if not is_model and value <= own]
@@ -190,23 +196,10 @@ def _taught(findings: Findings) -> list[str]:
         lines += [f"| {name} | {before:.3f} | {after:.3f} |" for name, before, after in lesson.heldout()]
         lines.append("")
     if findings.scores:
-        models = list(dict.fromkeys(one.model for one in findings.scores))
-        lines += ["## Answers", "", "| task | metric | questions | " + " | ".join([*models, "change"]) + " |"]
-        lines.append("|---|---|---|" + "---|" * (len(models) + 1))
-        for row in lessons.rows(findings.scores):
-            cells = [
-                row.task,
-                row.metric,
-                str(row.n),
-                *(row.values.get(model, "") for model in models),
-                row.change,
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
-        lines += [
-            "",
-            "Intervals are of 95%; the change is of the last model against the first, question by question.",
-            "",
-        ]
+        head, *rows = lessons.table(findings.scores)
+        lines += ["## Answers", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+        lines += ["| " + " | ".join(row) + " |" for row in rows]
+        lines += ["", lessons.NOTE + ".", ""]
         for task, shown in lessons.answers(findings.scores):
             lines += [f"What {findings.scores[-1].model} says ({task}):", ""]
             for record in shown:
@@ -244,6 +237,8 @@ def facts(findings: Findings) -> list[tuple[str, str]]:
             rows.append(
                 (f"{lesson.name}: distance from its parent", f"{told['kl_to_parent']:.3f} nats a token (KL)")
             )
+    rows += [(practice.name, practice.told()) for practice in findings.practices]
+    rows += findings.others
     kept = (
         f"{name} {'kept' if name in findings.reused else f'{s:.0f} s'}"
         for name, s in findings.seconds.items()
@@ -297,16 +292,13 @@ def say(findings: Findings) -> None:
 def _score_table(findings: Findings) -> Any:
     from rich.table import Table
 
-    table = Table(title="answers: the share that is right, with 95% intervals", title_justify="left")
+    table = Table(title="answers: the share that is right", title_justify="left")
     models = list(dict.fromkeys(one.model for one in findings.scores))
-    for heading in ("", *models, "change"):
+    for heading in ("", *models, "change, with its 95% interval"):
         table.add_column(heading)
     for row in lessons.rows(findings.scores):
-        table.add_row(
-            f"{row.task} ({row.metric}, {row.n})",
-            *(row.values.get(model, "") for model in models),
-            row.change,
-        )
+        means = (f"{row.means[model]:.3f}" if model in row.means else "" for model in models)
+        table.add_row(f"{row.task} ({row.metric}, {row.n})", *means, row.change)
     return table
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from orrery.cli.pipeline.chart import Line, bar_chart, line_chart, smooth
 
 if TYPE_CHECKING:
-    from orrery.cli.pipeline.lessons import Lesson
+    from orrery.cli.pipeline.lessons import Lesson, Practice
     from orrery.cli.pipeline.report import Findings
 
 STYLE = """
@@ -63,6 +63,7 @@ def html(findings: Findings) -> str:
         for item in findings.samples
     )
     taught = "".join(_lesson(lesson) for lesson in findings.lessons)
+    taught += "".join(_practice(practice) for practice in findings.practices)
     answered = _answers(findings) if findings.scores else ""
     tips = "".join(f"<li>{_code(escape(tip))}</li>" for tip in advice(findings))
     return f"""<!doctype html>
@@ -92,17 +93,39 @@ def _lesson(lesson: Lesson) -> str:
     return f'<h2>{escape(lesson.name)}: learning from examples</h2><div class="grid2">{charts(lesson.metrics)[0]}{held}</div>'
 
 
+def _practice(practice: Practice) -> str:
+    """How one stage of reinforcement learning went."""
+    return f'<h2>{escape(practice.name)}: learning from rewards</h2><div class="grid2">{"".join(practice_charts(practice))}</div>'
+
+
+def practice_charts(practice: Practice) -> list[str]:
+    """Reward (and right answers to held-out problems), KL to the start, entropy and length over rounds."""
+
+    def lines(key: str) -> list[Line]:
+        points = [(row["step"], row[key]) for row in practice.metrics if row.get(key) is not None]
+        drawn = [Line(name="each round", points=points, css="faint")]
+        return [*drawn, Line(name="smoothed", points=smooth(points, max(1, len(points) // 12)))]
+
+    heldout = practice.heldout()
+    right = [Line(name="right on held-out problems", points=heldout, css="b")] if heldout else []
+    shown = {"kl_start": "KL to the start (nats a token)", "entropy": "Entropy (nats a token)", "length": "Length of answers (tokens)"}  # fmt: skip
+    return [
+        line_chart("Reward", [*lines("reward"), *right], x_label="round"),
+        *(line_chart(title, lines(key), x_label="round") for key, title in shown.items()),
+    ]
+
+
 def _answers(findings: Findings) -> str:
     """The share of right answers stage by stage, and some answers."""
     from orrery.cli.pipeline import lessons
 
-    models = list(dict.fromkeys(one.model for one in findings.scores))
-    head = "".join(f"<td>{escape(name)}</td>" for name in ("", *models, "change"))
     body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in (
-            f"{row.task} ({row.metric}, {row.n} questions)", *(row.values.get(model, "") for model in models), row.change
-        )) + "</tr>"
-        for row in lessons.rows(findings.scores)
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in lessons.table(findings.scores)
+    )
+    bars = "".join(
+        bar_chart(row.task, [(model, mean, model == list(row.means)[-1]) for model, mean in row.means.items()], "share of right answers")
+        for row in lessons.rows(findings.scores) if len(row.means) > 1
     )  # fmt: skip
     said = "".join(
         f'<figure><figcaption>{escape(task)} <small>what {escape(findings.scores[-1].model)} says</small></figcaption><pre>'
@@ -114,8 +137,8 @@ def _answers(findings: Findings) -> str:
         for task, shown in lessons.answers(findings.scores)
     )  # fmt: skip
     return (
-        f"<h2>Answers, stage by stage</h2><figure><table><tr>{head}</tr>{body}</table><small>95% intervals; the change is of the last model "
-        f'against the first, question by question</small></figure><div class="grid2" style="margin-top:18px">{said}</div>'
+        f'<h2>Answers, stage by stage</h2><div class="grid2">{bars}</div><figure style="margin-top:18px"><table>{body}</table>'
+        f'<small>{lessons.NOTE}</small></figure><div class="grid2" style="margin-top:18px">{said}</div>'
     )
 
 

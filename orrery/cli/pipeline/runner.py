@@ -106,16 +106,24 @@ def run_stage(run: Run, stage: Stage) -> None:
 
 
 def find_input(run: Run, stage: Stage, role: str, name: str) -> Path:
-    """An input names an earlier stage, an artifact's folder, a run folder that holds such an artifact; or any model."""
+    """An input names an earlier stage, an artifact's folder, a run folder that holds such an artifact; or any model.
+
+    Raises:
+        OrreryError: it names none of these.
+    """
     if name in run.folders:
         return run.folders[name]
     path = Path(name)
     if (path / RECEIPT).is_file():
         return path
     if (path / RUN).is_file():
-        return find_model(path) if role == "model" else stage_folder(path, stages.ROLE_KINDS[role])
+        return (
+            find_model(path)
+            if role in stages.MODELS
+            else stage_folder(path, stages.ROLE_KINDS.get(role, "examples"))
+        )
     earlier = list(run.folders)
-    if role == "model" and (path.exists() or "/" in name or name == GEMMA):
+    if role in stages.MODELS and (path.exists() or "/" in name or name == GEMMA):
         return find_model(name)
     raise OrreryError(
         f"the stage '{stage.name}' reads {role} from '{name}', which is neither an earlier stage ({', '.join(earlier) or 'none'}) "

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orrery.cli.pipeline.distill_recipe import DistillStage
+from orrery.cli.pipeline.prefer_recipe import PreferStage
 from orrery.cli.pipeline.recipe import (
     DrafterStage,
     EvalStage,
@@ -22,6 +24,8 @@ from orrery.cli.pipeline.recipe import (
     TrainStage,
     TuneStage,
 )
+from orrery.cli.pipeline.reward_recipe import RewardStage
+from orrery.cli.pipeline.sample_recipe import SampleStage
 from orrery.data.source import StdlibSource, list_files
 from orrery.kit.artifact import Receipt, write_receipt
 from orrery.kit.errors import OrreryError
@@ -34,7 +38,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Raised when a stage's output changes meaning, so that older folders are not taken for finished ones."""
 
-ROLE_KINDS = {"tokenizer": "tokenizer", "data": "data", "model": "model"}
+ROLE_KINDS = {"tokenizer": "tokenizer", "data": "data", "model": "model", "reward": "reward"}
+MODELS = ("model", "teacher", "judge")
+"""Roles that any model may have, whoever made it."""
 
 
 def make(
@@ -57,11 +63,27 @@ def make(
         case TuneStage():
             from orrery.cli.pipeline.tuning import make_tuned
 
-            make_tuned(stage, inputs["model"], folder, progress)
+            make_tuned(stage, inputs["model"], folder, progress, inputs=inputs)
         case RlStage():
             from orrery.cli.pipeline.reinforcing import make_reinforced
 
-            make_reinforced(stage, inputs["model"], folder, progress)
+            make_reinforced(stage, inputs["model"], folder, progress, reward=inputs.get("reward"))
+        case PreferStage():
+            from orrery.cli.pipeline.preferring import make_preferred
+
+            make_preferred(stage, inputs["model"], folder, progress, inputs=inputs)
+        case RewardStage():
+            from orrery.cli.pipeline.rewarding import make_rewarding
+
+            make_rewarding(stage, inputs["model"], folder, progress, inputs=inputs)
+        case DistillStage():
+            from orrery.cli.pipeline.distilling import make_distilled
+
+            make_distilled(stage, inputs, folder, progress)
+        case SampleStage():
+            from orrery.cli.pipeline.sampling import make_samples
+
+            make_samples(stage, inputs, folder, progress)
         case EvaluateStage():
             from orrery.cli.pipeline.evaluation import make_evaluation
 
@@ -90,8 +112,29 @@ def file_identity(stage: Stage) -> Any:
         return state_of_tasks(stage)
     if isinstance(stage, RlStage):
         from orrery.tune.rl.problems import state_of_problems
+        from orrery.tune.rl.recorded import state_of_recorded
 
-        return state_of_problems(stage.rl.problems, Path(stage.data_root)) or None
+        root = Path(stage.data_root)
+        return [
+            *state_of_problems(stage.rl.problems, root),
+            *state_of_recorded(stage.rl.replay, root),
+        ] or None
+    if isinstance(stage, PreferStage):
+        from orrery.cli.pipeline.preferring import state_of_stage
+
+        return state_of_stage(stage)
+    if isinstance(stage, RewardStage):
+        from orrery.cli.pipeline.rewarding import state_of_rewarding
+
+        return state_of_rewarding(stage) or None
+    if isinstance(stage, SampleStage):
+        from orrery.cli.pipeline.sampling import state_of_samples
+
+        return state_of_samples(stage)
+    if isinstance(stage, DistillStage):
+        from orrery.tune.dataset import state_of_files
+
+        return state_of_files(stage.data, Path(stage.data_root))
     if not isinstance(stage, TuneStage):
         return None
     from orrery.tune.dataset import state_of_files
@@ -196,11 +239,27 @@ def openings(data: Path, *, count: int = 3, words: int = 6) -> list[str]:
 def one_line(receipt: Receipt) -> str:
     """What a finished stage did, in a line."""
     effects = receipt.effects
+    if receipt.operation == "distill":
+        from orrery.cli.pipeline import distilling
+
+        return distilling.one_line(effects)
+    if receipt.operation == "prefer":
+        from orrery.cli.pipeline import preferring
+
+        return preferring.one_line(effects)
     if receipt.operation == "reinforce":
         from orrery.cli.pipeline import reinforcing
 
         return reinforcing.one_line(effects)
     match receipt.kind:
+        case "reward":
+            from orrery.cli.pipeline import rewarding
+
+            return rewarding.one_line(effects)
+        case "examples":
+            from orrery.cli.pipeline import sampling
+
+            return sampling.one_line(effects)
         case "tokenizer":
             return f"{effects['vocab_size']:,} tokens, {effects['bytes_per_token']:.2f} bytes a token"
         case "data":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orrery.cli.pipeline.recipe import EvalStage
+from orrery.cli.strategies import reward_of
 from orrery.evaluate.results import TaskResult, put_result
 from orrery.evaluate.run_task import run_task
 from orrery.evaluate.task import Files, Task, find_task
@@ -25,7 +26,8 @@ def make_scores(stage: EvalStage, model: Path, folder: Path, progress: Progress)
     lm, data = LM.load(model), Path(stage.data) if stage.data else None
     results = [
         run_task(
-            lm, name, data=data, limit=stage.limit, shots=stage.shots, seed=stage.seed, chat=stage.chat, out=work, progress=progress
+            lm, name, data=data, limit=stage.limit, shots=stage.shots, seed=stage.seed, chat=stage.chat, strategy=stage.strategy,
+            reward=reward_of(stage.strategy), out=work, progress=progress,
         )
         for name in stage.tasks
     ]  # fmt: skip
@@ -57,6 +59,7 @@ def _effects(result: TaskResult) -> dict[str, Any]:
         "unscored": sum(result.unscored.values()),
         "contamination": result.contamination.status,
         "metrics": {name: estimate.to_dict() for name, estimate in result.metrics.items()},
+        **({"tokens_an_answer": spent["tokens"].mean} if (spent := result.spent) else {}),
     }
 
 

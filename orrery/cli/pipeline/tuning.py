@@ -5,13 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
 
-from orrery.cli.pipeline.recipe import TuneStage
+from orrery.cli.pipeline.distill_recipe import DistillStage
+from orrery.cli.pipeline.made import EXAMPLES, located, parents_of
+from orrery.cli.pipeline.prefer_recipe import PreferStage
+from orrery.cli.pipeline.recipe import RlStage, TuneStage
 from orrery.cli.pipeline.training import LOGS
 from orrery.data.batch import Batch
 from orrery.kit.artifact import RECEIPT, write_receipt
@@ -32,12 +37,20 @@ from orrery.tune.measure import heldout_loss, learned_states, mean_kl, without_p
 from orrery.tune.neftune import neftune
 from orrery.tune.subject import Subject, open_floats, open_subject
 
+NOTHING: Mapping[str, Path] = MappingProxyType({})
+
 PROBES = 2
 """Held-out batches on which the distance from the parent is measured."""
 
 
-def make_tuned(stage: TuneStage, base: Path, folder: Path, progress: Progress) -> None:
-    """Tune in `<folder>.work` (checkpoints, logs), then write the finished model or adapter to `folder`."""
+def make_tuned(
+    stage: TuneStage, base: Path, folder: Path, progress: Progress, *, inputs: Mapping[str, Path] = NOTHING
+) -> None:
+    """Tune in `<folder>.work` (checkpoints, logs), then write the finished model or adapter to `folder`.
+
+    Args:
+        inputs: by role, the folders of earlier stages that sets of examples name.
+    """
     base = find_model(base)
     subject = open_subject(
         base, chat_template=stage.chat_template, adapter=stage.adapter, blocks=stage.blocks,
@@ -51,9 +64,12 @@ def make_tuned(stage: TuneStage, base: Path, folder: Path, progress: Progress) -
     renderer = Renderer(
         tokenizer=subject.tokenizer, chat=subject.chat, system=stage.system, learn=stage.learn
     )
+    data, replay, watch = (
+        located(name, getattr(stage, name), inputs, EXAMPLES) for name in ("data", "replay", "watch")
+    )
     material = gather(
-        stage.data, renderer, stage.loader, root=Path(stage.data_root), parts=Split(heldout=stage.heldout, seed=stage.split_seed),
-        replay=stage.replay, replay_share=stage.replay_share, watch=stage.watch, validation_tokens=stage.validation_tokens,
+        data, renderer, stage.loader, root=Path(stage.data_root), parts=Split(heldout=stage.heldout, seed=stage.split_seed),
+        replay=replay, replay_share=stage.replay_share, watch=watch, validation_tokens=stage.validation_tokens,
         placeholders=subject.placeholders,
     )  # fmt: skip
     for note in material.notes():
@@ -79,10 +95,10 @@ def make_tuned(stage: TuneStage, base: Path, folder: Path, progress: Progress) -
         "heldout": {name: {"before": before[name], "after": after[name]} for name in before},
         "kl_to_parent": distance(subject, base, material),
     }
-    write(stage, subject, base, folder, work, found)
+    write(stage, subject, base, folder, work, found, operation="tune", made=parents_of(inputs))
 
 
-def with_epochs(stage: TuneStage, material: Material) -> TrainConfig:
+def with_epochs(stage: TuneStage | DistillStage, material: Material) -> TrainConfig:
     """The loop's settings; `epochs` of the stage decides on the steps where it is given."""
     if stage.epochs is None:
         return stage.loop
@@ -144,12 +160,17 @@ def distance(subject: Subject, base: Path, material: Material) -> float | None:
 
 
 def write(
-    stage: TuneStage, subject: Subject, base: Path, folder: Path, work: Path, found: dict[str, Any]
-) -> None:
-    """The finished folder: a model that any tool opens, or an adapter in peft's form; the chat format; the logs; the receipt."""
-    foreign = (
-        {} if (base / RECEIPT).is_file() else {"base": {"path": str(base.resolve()), "id": identity_of(base)}}
-    )
+    stage: TuneStage | RlStage | PreferStage | DistillStage, subject: Subject, base: Path | None, folder: Path, work: Path, found: dict[str, Any], *,
+    operation: str, made: Mapping[str, Path] = NOTHING,
+) -> None:  # fmt: skip
+    """The finished folder: a model that any tool opens, or an adapter in peft's form; the chat format; the logs; the receipt.
+
+    Args:
+        base: None: it began from nothing, and all of it is written.
+        made: by role, the folders of rows it learned from that earlier stages wrote.
+    """
+    ours = base is None or (base / RECEIPT).is_file()
+    foreign = {} if ours else {"base": {"path": str(base.resolve()), "id": identity_of(base)}}
     tokenizer, chat = subject.tokenizer, subject.chat
     with atomic_folder(folder) as new:
         if subject.adapter is None:
@@ -160,6 +181,7 @@ def write(
             save_model(subject.model, new, bos_id=tokenizer.bos_id, eos_id=stops or None)
             tokenizer.save(new)
         else:
+            assert base is not None
             save_adapter(subject.adapter, subject.model, new, base_model=str(base.resolve()))
         if chat is not None:
             chat.save(new)
@@ -167,6 +189,6 @@ def write(
             if (work / name).is_file():
                 shutil.copyfile(work / name, new / name)
         write_receipt(
-            new, kind="model" if subject.adapter is None else "adapter", operation="tune", recipe=stage, home=folder,
-            parents={} if foreign else {"model": base}, data=foreign, surgery=subject.model.surgery, effects=found,
+            new, kind="model" if subject.adapter is None else "adapter", operation=operation, recipe=stage, home=folder,
+            parents={**({"model": base} if base is not None and not foreign else {}), **made}, data=foreign, surgery=subject.model.surgery, effects=found,
         )  # fmt: skip

@@ -1,4 +1,5 @@
-"""Questions made on the spot with answers that were executed: arithmetic, python_expression, string_manipulation.
+"""Questions made on the spot with answers that were executed: arithmetic, python_expression, string_manipulation; and make_number,
+the Game of 24.
 
     for row in rows("python_expression", n=100, seed=7, difficulty=2):
         row["question"], row["answer"]          # 'What is len("stone") + 3?', '8'
@@ -15,7 +16,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
-from orrery.evaluate.generators import arithmetic, python_expression, string_manipulation
+from orrery.evaluate.generators import arithmetic, make_number, python_expression, string_manipulation
 from orrery.evaluate.generators.evaluator import evaluate
 from orrery.evaluate.generators.problem import Problem
 from orrery.kit.errors import OrreryError, suggest
@@ -24,6 +25,7 @@ from orrery.kit.seeds import key
 Split = Literal["train", "test"]
 GENERATORS: dict[str, Callable[[random.Random, int], Problem]] = {
     "arithmetic": arithmetic.draw,
+    "make_number": make_number.draw,
     "python_expression": python_expression.draw,
     "string_manipulation": string_manipulation.draw,
 }

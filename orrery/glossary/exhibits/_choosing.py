@@ -91,6 +91,7 @@ def taught_to_calculate(steps: int = 220) -> Start:
 
 
 def _lessons(rows: list[dict[str, Any]], words: list[str], *, steps: int, chat: bool) -> Start:
+    """A small model taught by rows of examples, with a tokenizer of `words`; without `chat` every id of a row is learned."""
     tokenizer = train_tokenizer(words * 4, TokenizerConfig(vocab_size=384))
     format = ChatFormat(tokenizer) if chat else None
     shape: dict[str, Any] = {

@@ -20,7 +20,6 @@ import uvicorn
 from orrery.kit.errors import OrreryError
 from orrery.serve.http.connection import connection_class
 from orrery.serve.http.errors import ApiError, overloaded
-from orrery.serve.http.metrics import Metrics
 from orrery.serve.http.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ class Server(uvicorn.Server):
             )
         )
         self.gate: Gate = app.state.gate
-        self.metrics: Metrics = app.state.service.metrics
+        self.app = app
         self.forced = False
         self._drain_s, self._deadline = settings.drain_s, math.inf
 

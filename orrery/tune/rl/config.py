@@ -20,7 +20,9 @@ from orrery.tune.rl.environment import Single, World
 from orrery.tune.rl.importance import Level, Rule
 from orrery.tune.rl.kl import Estimator
 from orrery.tune.rl.problems import ProblemSet
+from orrery.tune.rl.recorded import Replay
 from orrery.tune.rl.rewards import Term, Verifier
+from orrery.tune.rl.workers.config import Cluster
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -32,14 +34,14 @@ class Rollout:
     """How answers are drawn.
 
     Attributes:
-        prompts: problems a step. responses: answers to each.
+        prompts: problems a step; 0 where a run learns from `replay` alone. responses: answers to each.
         max_tokens: of each thing said. temperature: 1 draws from the model's own distribution.
         stop: texts that end an answer, for models without a chat format.
         truncated: an answer that was cut off is judged as it stands, or left out of the loss.
         micro_tokens: tokens of a pass of training, at most.
     """
 
-    prompts: Count = 8
+    prompts: Annotated[int, Field(ge=0)] = 8
     responses: Count = 8
     max_tokens: Count = 64
     temperature: Positive = 1.0
@@ -68,21 +70,30 @@ class Kl:
 
 @config
 class Entropy:
-    """What is paid for staying random. `coefficient` of the bonus; `target`: with it the coefficient follows, by `step`."""
+    """What is paid for staying random. `coefficient` of the bonus; `target`: with it the coefficient follows, by `step`.
+
+    forking: only the share of tokens that were least certain teaches the policy (`entropy.forking_tokens`); None: all do.
+    """
 
     coefficient: NotNegative = 0.0
     target: NotNegative | None = None
     step: Positive = 0.005
+    forking: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
 @config
 class Correction:
-    """Importance weights for what draws differently from what learns (see `importance`): another engine, reduced precision."""
+    """Importance weights for what draws differently from what learns (see `importance`): another engine, reduced precision, older weights.
+
+    drift: answers with a negative advantage are left out where what learns has moved so far from what drew, in nats a token
+        (`importance.off_policy_mask`); None: none are.
+    """
 
     level: Level = "token"
     rule: Rule = "truncate"
     low: NotNegative = 0.0
     high: Positive = 2.0
+    drift: Positive | None = None
 
 
 @config
@@ -95,8 +106,11 @@ class RlConfig:
         credit: who is paid for what: every token for the whole episode, or each thing said for what came after it.
         epochs: passes over a step's answers. minibatches: updates in each.
         correction: None: what was drawn is taken as drawn by the model that learns, which it was.
-        router_replay: routers of a mixture of experts take in training what they took when the answer was drawn, so that the ratio
-            compares like with like.
+        router_replay: routers of a mixture of experts take in training what they took when the answer was drawn (`routing`).
+        workers: processes that answer (`workers`, extra `cluster`); 0: the trainer does. The result is the same. cluster: where they are.
+        off_policy_steps: 1: a round's answers are drawn with the weights of the round before, while the trainer updates (Noukhovitch et al.
+            2024, arXiv:2410.18252); it needs `correction`.
+        replay: episodes from files to learn from too; it needs `correction`. keep_rollouts: every round's are written down (`recorded`).
     """
 
     problems: Annotated[tuple[ProblemSet, ...], Field(min_length=1)]
@@ -113,6 +127,16 @@ class RlConfig:
     correction: Correction | None = None
     curriculum: Curriculum = Curriculum()
     router_replay: bool = False
+    workers: Annotated[int, Field(ge=0)] = 0
+    cluster: Cluster = Cluster()
+    off_policy_steps: Literal[0, 1] = 0
+    replay: Replay | None = None
+    keep_rollouts: bool = False
+
+    @property
+    def on_policy(self) -> bool:
+        """Whether what learns is what drew."""
+        return not self.off_policy_steps and self.replay is None
 
     @property
     def parts(self) -> Parts:
@@ -126,9 +150,11 @@ class RlConfig:
                 f"'{algorithm.kind}' takes one step from what was drawn: set epochs and minibatches to 1, or take an algorithm with an "
                 "importance ratio (grpo, ppo, reinforce-pp ...)"
             )
-        if isinstance(algorithm, Trpo) and (self.kl.beta or self.entropy.coefficient or self.correction):
+        if isinstance(algorithm, Trpo) and (
+            self.kl.beta or self.entropy.coefficient or self.entropy.forking or self.correction
+        ):
             raise OrreryError(
-                "'trpo' keeps its own distance; leave kl.beta, entropy.coefficient and correction out"
+                "'trpo' keeps its own distance; leave kl.beta, entropy.coefficient, entropy.forking and correction out"
             )
         if self.rollout.responses == 1 and self.parts.baseline in (
             "group",
@@ -137,6 +163,14 @@ class RlConfig:
         ):
             raise OrreryError(
                 f"'{algorithm.kind}' compares answers to one prompt; set rollout.responses to 2 or more"
+            )
+        if not self.on_policy and self.correction is None:
+            raise OrreryError(
+                "off_policy_steps and replay learn from what other weights have drawn; add correction: {} to weigh it"
+            )
+        if not self.rollout.prompts and self.replay is None:
+            raise OrreryError(
+                "rollout.prompts is 0 and there is no replay, so there is nothing to learn from"
             )
         if self.correction is not None and self.rollout.temperature != 1.0:
             raise OrreryError(

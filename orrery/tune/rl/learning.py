@@ -21,8 +21,9 @@ from orrery.train.step import Outcome, Setup, Totals, update
 from orrery.tune.rl.aggregate import Aggregation, aggregate
 from orrery.tune.rl.config import RlConfig
 from orrery.tune.rl.credit import Credit
+from orrery.tune.rl.entropy import forking_tokens
 from orrery.tune.rl.environment import turns_of
-from orrery.tune.rl.importance import importance_weights
+from orrery.tune.rl.importance import importance_weights, off_policy_mask
 from orrery.tune.rl.kl import token_kl
 from orrery.tune.rl.packing import Axis, Micro
 from orrery.tune.rl.policy_loss import PUBLISHED, policy_loss
@@ -37,10 +38,11 @@ class Before:
 
     Attributes:
         old: log-probabilities; None where there is one update only, whose own pass says them.
-        reference: log-probabilities at the start of the run. weights: see `importance`.
+        entropy: of the choices. reference: log-probabilities at the start of the run. weights: see `importance`.
     """
 
     old: Tensor | None = None
+    entropy: Tensor | None = None
     values: Tensor | None = None
     reference: Tensor | None = None
     weights: Tensor | None = None
@@ -59,6 +61,8 @@ class Task:
     """(T,) bool: tokens of episodes whose verdict was right."""
     beta: float
     entropy: float
+    counts: Tensor | None = None
+    """(T,) what each token counts in the policy's loss; None: all alike."""
 
 
 @dataclass(kw_only=True)
@@ -83,15 +87,33 @@ def room(cfg: RlConfig) -> int:
     return cfg.rollout.max_tokens * turns_of(cfg.environment)
 
 
-def correct(cfg: RlConfig, axis: Axis, before: Before) -> Before:
+def correct(cfg: RlConfig, axis: Axis, before: Before, advantages: Tensor) -> Before:
     """With the importance weights that the run asks for."""
-    if cfg.correction is None or before.old is None:
+    rules = cfg.correction
+    if rules is None or before.old is None:
         return before
     found = importance_weights(
-        before.old, axis.sampler, axis.owner,
-        level=cfg.correction.level, rule=cfg.correction.rule, low=cfg.correction.low, high=cfg.correction.high,
-    )  # fmt: skip
-    return replace(before, weights=found.weights, bounded=found.bounded)
+        before.old,
+        axis.sampler,
+        axis.owner,
+        level=rules.level,
+        rule=rules.rule,
+        low=rules.low,
+        high=rules.high,
+    )
+    weights = found.weights
+    if rules.drift is not None:
+        kept = off_policy_mask(before.old, axis.sampler, advantages, axis.owner, threshold=rules.drift)
+        weights = weights * kept
+    return replace(before, weights=weights, bounded=found.bounded)
+
+
+def counted(cfg: RlConfig, before: Before) -> Tensor | None:
+    """(T,) what each token counts in the policy's loss; None: all alike."""
+    if cfg.entropy.forking is None or before.entropy is None:
+        return before.weights
+    forks = forking_tokens(before.entropy, cfg.entropy.forking).to(before.entropy.dtype)
+    return forks if before.weights is None else before.weights * forks
 
 
 def learn(
@@ -149,7 +171,7 @@ def _loss(
     policy = policy_loss(
         parts.loss, log_ratio, read.logprobs, task.credit.advantages[at], owner, clip_low=parts.clip_low,
         clip_high=parts.clip_high, dual_clip=parts.dual_clip, max_length=room(cfg),
-        weights=None if before.weights is None else before.weights[at],
+        weights=None if task.counts is None else task.counts[at],
     )  # fmt: skip
     total, stats = policy.sum / weighs["policy"], dict(policy.stats)
     stats["entropy"] = read.entropy.detach().sum()

@@ -6,6 +6,9 @@ entropy, kl_start, kl_old             nats a token: of the choices, from the sta
 clip_low, clip_high, clip_dual        shares of tokens that a clip left without gradient
 effective_sample_share                1 while what learns is what drew
 first_ratio                           the largest |ratio - 1| of the first update: exactly 0 on policy
+sampler_ratio_mean, _max              of answers that other weights drew: what learns over what drew, before any bound
+correction_weight, _bounded, _share   the weights they are given: their mean, the share that bounds changed, and how many tokens of equal
+                                      weight would know as much (Kish), as a share
 engine_gap, served_gap                the largest difference of log-probabilities between the engine and the trainer's pass, and a pass by
                                       the engine's own kernels
 length, truncated                     tokens an answer; share cut off
@@ -25,8 +28,10 @@ import torch
 from orrery.tune.rl.config import RlConfig
 from orrery.tune.rl.dynamic_sampling import dead_groups
 from orrery.tune.rl.explain import explanations, fractions
+from orrery.tune.rl.importance import effective_sample_size
 from orrery.tune.rl.kl import token_kl
 from orrery.tune.rl.learning import Task, Updates, aggregation_of, room
+from orrery.tune.rl.ratio import token_ratio
 from orrery.tune.rl.trajectory import Trajectory
 from orrery.tune.rl.value_loss import explained_variance
 
@@ -82,7 +87,11 @@ def of_updates(cfg: RlConfig, task: Task, done: Updates) -> dict[str, Any]:
         )
     if before.weights is not None:
         line["correction_weight"] = float(before.weights.mean())
-        line["correction_bounded"] = before.bounded / len(axis.owner)
+        line["correction_bounded"] = before.bounded / max(len(axis.owner), 1)
+        line["correction_share"] = effective_sample_size(before.weights) / max(len(axis.owner), 1)
+    if before.old is not None and not cfg.on_policy:
+        ratio = token_ratio(before.old - axis.sampler)
+        line["sampler_ratio_mean"], line["sampler_ratio_max"] = float(ratio.mean()), float(ratio.max())
     if before.values is not None and task.credit.returns is not None:
         line["value_loss"] = float(done.sums["value_loss"] / done.sums["tokens"])
         line["explained_variance"] = explained_variance(before.values, task.credit.returns)

@@ -65,6 +65,7 @@ class Micro:
     Attributes:
         batch: the stored tokens. rows: (n,) which states of the pass predict the written tokens, targets: (n,) their ids, at: (n,) where
             they stand on the axis.
+        members: by episode, the stored tokens that are its own, in order.
         index, back, whole: as `forked.layout` gives them.
         choices: experts that routers are told to take, (tokens, k) by layer; empty: they choose.
     """
@@ -76,6 +77,7 @@ class Micro:
     index: Tensor
     back: Tensor
     whole: tuple[int, ...]
+    members: dict[int, Tensor]
     choices: dict[nn.Module, Tensor] = field(default_factory=dict)
 
     def context(self, kind: type[Whole] = Packed) -> Forked | Whole:
@@ -141,13 +143,16 @@ def _micro(
     rows: list[int] = []
     targets: list[int] = []
     at: list[int] = []
+    members: dict[int, Tensor] = {}
     begin = iter(begins)
     for group, head, n, rest in zip(groups, heads, first, tails, strict=True):
+        own = torch.arange(len(tokens), len(tokens) + len(head))
         last = len(tokens) + len(head) - 1  # the state of the beginning's end predicts every first token
         tokens += [id for run in (head, *rest) for id in run]
         lengths += [len(run) for run in (head, *rest) if run]
         for r in group:
             one, tail = trajectories[r], next(begin)
+            members[r] = torch.cat([own, torch.arange(tail, tail + len(one.ids) - 1 - n)]).to(device)
             rows += [last if place == n else tail + place - n - 1 for place in one.places]
             targets += one.written
             at += range(starts[r], starts[r] + len(one.written))
@@ -155,7 +160,7 @@ def _micro(
     read, wanted, places = (torch.tensor(values, device=device) for values in (rows, targets, at))
     return Micro(
         batch=batch if device.type == "cpu" else batch.to(device), index=index.to(device), back=back.to(device), whole=tuple(whole),
-        rows=read, targets=wanted, at=places,
+        rows=read, targets=wanted, at=places, members=members,
     )  # fmt: skip
 
 

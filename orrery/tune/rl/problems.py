@@ -36,7 +36,8 @@ class ProblemSet:
         paths: JSON-lines files below the stage's `data_root`, patterns allowed.
         name: in reports.
         prompt, target: templates over the row's fields: what is asked, and the right answer.
-        score: the scorer that judges (`evaluate.scorers`): verbatim, numeric, math, mbpp, ...
+        score: the scorer that judges (`evaluate.scorers`): verbatim, numeric, math, mbpp, ...; "" for open questions, which no checker
+            judges, and a reward model may.
         limit: at most so many problems, chosen by hash.
     """
 
@@ -52,8 +53,9 @@ class ProblemSet:
         if bool(self.paths) == (self.generator is not None):
             raise OrreryError("a set of problems needs either 'paths' or a 'generator', and not both")
         check_template(self.prompt)
-        check_template(self.target)
-        find(self.score)
+        if self.score:
+            check_template(self.target)
+            find(self.score)
 
     @property
     def called(self) -> str:
@@ -85,7 +87,7 @@ class Problem:
         Raises:
             OrreryError: it cannot be judged on this machine, which is no fault of the answer.
         """
-        if not answer.strip():
+        if not answer.strip() or not self.score:
             return 0.0
         found = find(self.score)(answer, self.row, ScoreContext(target=self.target, answers=(answer,)))
         if isinstance(found, Unscored):
@@ -176,10 +178,10 @@ def state_of_problems(sets: Sequence[ProblemSet], root: Path) -> list[tuple[str,
 def _problem(cfg: ProblemSet, part: int, row: Mapping[str, Any]) -> Problem:
     text = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
     return Problem(
-        row=row, prompt=render(cfg.prompt, row), target=render(cfg.target, row), score=cfg.score, part=part,
+        row=row, prompt=render(cfg.prompt, row), target=render(cfg.target, row) if cfg.score else "", score=cfg.score, part=part,
         id=digest([cfg.score, text], 16),
     )  # fmt: skip
 
 
 def _passes(problem: Problem) -> bool:
-    return problem.judge(problem.target) == 1.0
+    return not problem.score or problem.judge(problem.target) == 1.0

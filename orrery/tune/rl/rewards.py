@@ -6,13 +6,16 @@
                              repetition in [-1, 0] the share of n-grams that were there before (Yeo et al. 2025, arXiv:2502.03373)
                              learned               a reward model's number
 
-What is gamed first is what is paid for least: an answer that says nothing gets exactly 0 from everything, a form counts only if there
+What is gamed first is what is paid for least: an answer that says nothing gets exactly 0 from everything (from a reward model no more than
+the worst of the others), a form counts only if there
 is something in it, and may be made to count only where the verdict is right. What several answers at once would get is the
 scorers' business: they read the last one.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -80,7 +83,10 @@ class Repetition:
 
 @config
 class LearnedReward:
-    """The number of the reward model that is given to the trainer."""
+    """The number that a reward model gives the conversation: the one that `reward_model` of the recipe's stage names (`tune.reward`).
+
+    Such numbers have no zero, so an answer that says nothing gets the round's worst of them, or 0 if that is lower.
+    """
 
     kind: Literal["learned"] = "learned"
     weight: float = 1.0
@@ -137,12 +143,19 @@ def rewards(
         if learned is None:
             raise OrreryError("the rewards name a learned one, and no reward model was given")
         told = learned([answer.conversation for answer in answers])
+        spoke = [bool(answer.text.strip()) for answer in answers]
+        heard = [n for n in itertools.compress(told, spoke) if not math.isnan(n)]
+        told = [n if said else min([0.0, *heard]) for n, said in zip(told, spoke, strict=True)]
     return [_reward(terms, answer, room, number) for answer, number in zip(answers, told, strict=True)]
 
 
 def _reward(terms: Sequence[Term], answer: Answered, room: int, learned: float) -> Reward:
     if not answer.text.strip():
-        return Reward(total=0.0, beside=0.0, verifier=0.0, parts={term.kind: 0.0 for term in terms})
+        told: dict[str, float] = {
+            term.kind: learned if isinstance(term, LearnedReward) else 0.0 for term in terms
+        }
+        beside = sum(term.weight * told[term.kind] for term in terms if isinstance(term, LearnedReward))
+        return Reward(total=beside, beside=beside, verifier=0.0, parts=told)
     parts: dict[str, float] = {term.kind: _part(term, answer, room, learned) for term in terms}
     verifier = verdict_weight(terms) * answer.verdict
     beside = sum(term.weight * parts[term.kind] for term in terms if not isinstance(term, Verifier))

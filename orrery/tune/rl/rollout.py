@@ -4,8 +4,8 @@
     trajectories = speaker.play(problems, opener(Single()), responses=8, seed=key(seed, step))
 
 All answers to a problem share one reading of its prompt. The draws of an answer are keyed by (seed, problem's place, answer, turn) and by
-nothing else, so a step that is repeated after a crash says the same again. There is nothing to copy to the engine and nothing that
-could differ from it: it reads the weights that the optimiser writes.
+nothing else, so a step that is repeated after a crash says the same again, and so do problems that are shared out over several speakers.
+There is nothing to copy to the engine and nothing that could differ from it: it reads the weights that the optimiser writes.
 """
 
 from __future__ import annotations
@@ -64,21 +64,23 @@ class Speaker:
 
     def play(
         self, problems: Sequence[Problem], world: Callable[[], Environment], *, responses: int, seed: int, temperature: float = 1.0,
+        first: int = 0,
     ) -> list[Trajectory]:  # fmt: skip
-        """`responses` episodes of each problem, in order; those of one problem make a group.
+        """`responses` episodes of each problem, in order; those of one problem make a group. `first`: the place of the first problem,
+        where these are a share of more.
 
         Raises:
             OrreryError: a prompt leaves no room for an answer, or there are several turns and no chat format to write them in.
         """
-        groups = [self._begin(n, problem, world, responses) for n, problem in enumerate(problems)]
+        groups = [self._begin(n, problem, world, responses) for n, problem in enumerate(problems, first)]
         sampling = Sampling(temperature=temperature)
         requests = [
             self._request(group[0], replace(sampling, seed=key(seed, "answers", n)), responses)
-            for n, group in enumerate(groups)
+            for n, group in enumerate(groups, first)
         ]
         spoken = self.engine.generate(requests)
-        for group, first in zip(groups, spoken, strict=True):
-            for episode, completion in zip(group, (first, *first.others), strict=True):
+        for group, one in zip(groups, spoken, strict=True):
+            for episode, completion in zip(group, (one, *one.others), strict=True):
                 self._hear(episode, completion)
         episodes = [episode for group in groups for episode in group]
         turn = 1

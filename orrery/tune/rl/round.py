@@ -18,19 +18,20 @@ from orrery.train.optim.joint import JointOptimizer
 from orrery.train.precision import LossScaler
 from orrery.train.step import Outcome, Setup
 from orrery.tune.rl.algorithms import Trpo
+from orrery.tune.rl.answering import Answering, Answers
 from orrery.tune.rl.config import RlConfig
 from orrery.tune.rl.credit import assign
 from orrery.tune.rl.curriculum import Draws
 from orrery.tune.rl.entropy import adapted_coefficient
-from orrery.tune.rl.environment import Environment
 from orrery.tune.rl.kl import stepwise_beta
-from orrery.tune.rl.learning import Before, Task, Updates, correct, learn, room
+from orrery.tune.rl.learning import Before, Task, Updates, correct, counted, learn, room
 from orrery.tune.rl.metrics import of_episodes, of_updates
 from orrery.tune.rl.packing import Axis, Micro, micro_batches, minibatches
 from orrery.tune.rl.problems import Problem
 from orrery.tune.rl.reading import Reader
+from orrery.tune.rl.recorded import Groups, plain, recorded, turn_of
 from orrery.tune.rl.rewards import Answered, Learned, Length, Term, rewards, verdict_weight
-from orrery.tune.rl.rollout import Speaker
+from orrery.tune.rl.routing import dictated
 from orrery.tune.rl.trajectory import Trajectory
 from orrery.tune.rl.trust_region import take_step
 
@@ -44,20 +45,24 @@ class Round:
 
     Attributes:
         beta, bonus: the price of KL and the coefficient of the entropy, which may follow targets.
+        ahead: answers to the next round's problems by this round's weights, where the run learns one step off policy.
+        recorded: groups of episodes to learn from beside those drawn. episodes: those of the last round.
         sampled: tokens written so far. start, end: the accuracy that was measured first and last. last: the last line of metrics.
     """
 
     cfg: RlConfig
     setup: Setup
     draws: Draws
-    speaker: Speaker
-    world: Callable[[], Environment]
+    answers: Answering
     reader: Reader
     reference: Reference | None
     learned: Learned | None
     virtual: int
     beta: float
     bonus: float
+    recorded: Groups = ()
+    ahead: list[Trajectory] | None = None
+    episodes: list[Trajectory] = field(default_factory=list)
     sampled: int = 0
     start: float | None = None
     end: float | None = None
@@ -69,29 +74,37 @@ class Round:
 
     def state(self) -> dict[str, Any]:
         """JSON-able; `load` takes it back, or the nothing of a run that begins."""
-        return {name: getattr(self, name) for name in self.CARRIED} | {"draws": self.draws.state()}
+        ahead = None if self.ahead is None else [plain(one) for one in self.ahead]
+        carried = {name: getattr(self, name) for name in self.CARRIED}
+        return carried | {"draws": self.draws.state(), "ahead": ahead}
 
     def load(self, state: dict[str, Any]) -> None:
         """Become what `state` described."""
         for name in self.CARRIED if state else ():
             setattr(self, name, state[name])
+        ahead = state.get("ahead")
+        self.ahead = None if ahead is None else [recorded(one) for one in ahead]
         self.draws.load(state.get("draws", {}))
 
     def go(
-        self, step: int, optimizer: JointOptimizer, scaler: LossScaler, *, stop: bool
+        self, step: int, optimizer: JointOptimizer, scaler: LossScaler, *, stop: bool, last: bool
     ) -> tuple[Outcome, list[Batch], dict[str, Any]]:
-        """A round: what the updates did as one outcome, the batches that were read, and the line of metrics."""
+        """A round: what the updates did as one outcome, the batches that were read, and the line of metrics. `last`: none comes behind it."""
         began = time.monotonic()
         trajectories, line = self.answer(step)
+        ahead = None
+        if self.cfg.off_policy_steps and not last:
+            ahead = self._ask(step + 1, 0, self.cfg.rollout.prompts)  # by these weights, while they learn
         answered = time.monotonic()
         axis, parts = self.pack(step, trajectories)
         every = self.cfg.kl.measure_every
         measures = bool(self.cfg.kl.beta) or (every is not None and step % every == 0)
-        before = correct(self.cfg, axis, self._before(axis, parts, measures=measures))
+        before = self._before(axis, parts, measures=measures)
         credit = assign(
             self.cfg, axis, trajectories, old=before.old, values=before.values, reference=before.reference,
             beta=self.beta if self.cfg.kl.place == "reward" else 0.0,
         )  # fmt: skip
+        before = correct(self.cfg, axis, before, credit.advantages)
         right = torch.tensor([one.right > 0 for one in trajectories], device=axis.owner.device)[axis.owner]
         task = Task(
             axis=axis,
@@ -101,18 +114,21 @@ class Round:
             right=right,
             beta=self.beta,
             entropy=self.bonus,
+            counts=counted(self.cfg, before),
         )
-        if measures:
+        if measures and self.cfg.on_policy:
             line["served_gap"] = self._served_gap(task)
         done = self._update(step, task, optimizer, scaler, line, stop=stop)
-        self.speaker.engine.weights_changed()
-        self.sampled += len(axis.owner)
+        learned = time.monotonic()
+        self.ahead = None if ahead is None else ahead()
+        self.answers.weights_changed()
         line |= of_updates(self.cfg, task, done)
-        if self.cfg.rollout.temperature == 1.0:
+        if self.cfg.rollout.temperature == 1.0 and self.cfg.on_policy:
             line["engine_gap"] = _gap(done.seen if before.old is None else before.old, axis.sampler)
         self._follow(line)
         line |= {
-            "sampled": self.sampled, "rollout_seconds": answered - began, "learn_seconds": time.monotonic() - answered,
+            "sampled": self.sampled, "rollout_seconds": answered - began + time.monotonic() - learned,
+            "learn_seconds": learned - answered,
         }  # fmt: skip
         batches = [micro.batch for _ in range(self.cfg.epochs) for part in parts for micro in part]
         return _together(done.outcomes), batches, line
@@ -120,7 +136,7 @@ class Round:
     # --- what is learned from
 
     def answer(self, step: int) -> tuple[list[Trajectory], dict[str, Any]]:
-        """Judged answers to the round's problems. Where dead groups are replaced, others are drawn in their place."""
+        """Judged answers to the round's problems, and recorded ones. Where dead groups are replaced, others are drawn in their place."""
         wanted, rounds = self.cfg.rollout.prompts, self.cfg.parts.rounds
         kept: list[list[Trajectory]] = []
         dead: list[list[Trajectory]] = []
@@ -133,22 +149,31 @@ class Round:
                 (kept if alive else dead).append(group)
         drawn = len(kept) + len(dead)
         kept = kept or dead[:wanted]  # nothing to learn from: the round is done and says so
+        replay, own = self.cfg.replay, sum(map(len, kept))
+        if replay is not None:
+            turns = turn_of(self.recorded, replay.prompts, step=step, seed=self.setup.cfg.seed)
+            kept += [self.judge(group) for group in turns]
         self.shown = transcript(kept[0][0])
-        trajectories = [replace(one, group=g) for g, group in enumerate(kept) for one in group]
-        return trajectories, of_episodes(trajectories, drawn)
+        self.episodes = [replace(one, group=g) for g, group in enumerate(kept) for one in group]
+        self.sampled += sum(len(one.written) for one in self.episodes[:own])
+        line = of_episodes(self.episodes[:own] or self.episodes, drawn)
+        return self.episodes, line | ({} if replay is None else {"replayed": len(self.episodes) - own})
 
     def _groups(self, step: int, n: int, count: int) -> list[list[Trajectory]]:
-        problems = self.draws.take(count)
+        played, self.ahead = self.ahead or self._ask(step, n, count)(), None
+        judged, each = self.judge(played), self.cfg.rollout.responses
+        groups = [judged[i : i + each] for i in range(0, len(judged), each)]
+        for group in groups:
+            self.draws.saw(group[0].problem, [one.right for one in group])
+        return groups
+
+    def _ask(self, step: int, n: int, count: int) -> Answers:
+        """The next problems; `n` counts how often any are drawn in a round."""
         rollout = self.cfg.rollout
-        played = self.speaker.play(
-            problems, self.world, responses=rollout.responses, temperature=rollout.temperature,
+        return self.answers.ask(
+            self.draws.take(count), responses=rollout.responses, temperature=rollout.temperature,
             seed=key(self.setup.cfg.seed, "rollout", step, n),
         )  # fmt: skip
-        judged = self.judge(played)
-        groups = [judged[i : i + rollout.responses] for i in range(0, len(judged), rollout.responses)]
-        for problem, group in zip(problems, groups, strict=True):
-            self.draws.saw(problem, [one.right for one in group])
-        return groups
 
     def judge(self, trajectories: Sequence[Trajectory]) -> list[Trajectory]:
         """The same with their rewards: the environment's by turns, all other terms at the last."""
@@ -190,7 +215,7 @@ class Round:
             for part in members
         ]
         if self.cfg.router_replay:
-            parts = [[replace(m, choices=self.reader.as_served(m)[1]) for m in part] for part in parts]
+            parts = [[dictated(m, trajectories, self.setup.model) for m in part] for part in parts]
         return axis, parts
 
     def _before(self, axis: Axis, parts: Sequence[Sequence[Micro]], *, measures: bool) -> Before:
@@ -200,13 +225,14 @@ class Round:
         in_reward = bool(cfg.kl.beta) and cfg.kl.place == "reward"
         critic = cfg.parts.critic is not None
         micros = [micro for part in parts for micro in part]
-        if several or in_reward or critic or measures or cfg.correction is not None:
-            before.old = torch.zeros_like(axis.sampler)
+        forking = cfg.entropy.forking is not None
+        if several or in_reward or critic or measures or forking or cfg.correction is not None:
+            before.old, before.entropy = torch.zeros_like(axis.sampler), torch.zeros_like(axis.sampler)
             before.values = torch.zeros_like(axis.sampler) if critic else None
             with self.setup.precision.autocast():
                 for micro in micros:
                     read = self.reader.now(micro)
-                    before.old[micro.at] = read.logprobs
+                    before.old[micro.at], before.entropy[micro.at] = read.logprobs, read.entropy
                     if before.values is not None and read.values is not None:
                         before.values[micro.at] = read.values
         if measures and self.reference is not None:
@@ -257,7 +283,7 @@ class Round:
 
     def accuracy(self, problems: Sequence[Problem]) -> float:
         """The share of problems whose likeliest answer is right."""
-        played = self.speaker.play(problems, self.world, responses=1, temperature=0.0, seed=0)
+        played = self.answers.ask(problems, responses=1, temperature=0.0, seed=0)()
         return sum(one.right for one in played) / len(played)
 
 

@@ -12,18 +12,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from orrery.kit.config import digest, to_dict
 from orrery.kit.errors import OrreryError
+from orrery.kit.json_lines import write_rows
 from orrery.kit.log import Progress
 from orrery.kit.seeds import key
 from orrery.model.decoder import Decoder
-from orrery.serve.engine.config import EngineConfig
-from orrery.serve.engine.engine import Engine
 from orrery.serve.lm import LM
 from orrery.train.budget import Costs, due, first_total
 from orrery.train.checkpoint import only_one
@@ -36,14 +34,16 @@ from orrery.train.schedule import lr_at
 from orrery.train.signals import Interrupted, StopRequest
 from orrery.train.state import load_model_tensors, model_tensors
 from orrery.train.step import Setup, World
+from orrery.tune.rl.answering import Answering, Here, copied
 from orrery.tune.rl.config import RlConfig
 from orrery.tune.rl.curriculum import Draws
-from orrery.tune.rl.environment import opener
 from orrery.tune.rl.problems import Problems
 from orrery.tune.rl.reading import Reader, ValueHead
+from orrery.tune.rl.recorded import Groups, check_recorded, plain
 from orrery.tune.rl.rewards import Learned
-from orrery.tune.rl.rollout import Speaker
 from orrery.tune.rl.round import Reference, Round
+from orrery.tune.rl.routing import routers
+from orrery.tune.rl.workers.config import Cluster
 
 Parent = Callable[[], AbstractContextManager[None]]
 """Within what it gives the model is as it began (an adapter's frozen model)."""
@@ -87,31 +87,43 @@ class Sequenced:
 
 def reinforce(
     cfg: RlConfig, loop: TrainConfig, *, lm: LM, problems: Problems, out: str | Path, parent: Parent | None = None,
-    learned: Learned | None = None, system: str = "", virtual: int = 0, progress: Progress | None = None,
+    learned: Learned | None = None, recorded: Groups = (), system: str = "", virtual: int = 0, progress: Progress | None = None,
 ) -> RlResult:  # fmt: skip
     """Train `lm.model` in place, or go on with the run that is in `out`.
 
     Args:
         parent: None: a copy of the model is kept where its start is needed.
         learned: the reward model, where the rewards name one.
+        recorded: what `read_recorded` read of `cfg.replay`.
         virtual: ids that stand for an adapter's virtual tokens before every conversation.
 
     Raises:
-        OrreryError: settings that do not go together, a folder that holds another run, problems too long for the context.
+        OrreryError: settings that do not go together, a folder that holds another run, problems too long for the context, workers that
+            cannot be had or die again and again. MissingExtra: workers are asked for, and Ray is not installed.
         Interrupted: a signal asked to stop; everything is saved.
     """
     check(cfg, loop)
+    check_recorded(
+        cfg.replay,
+        recorded,
+        vocab_size=lm.model.cfg.vocab_size,
+        layers=len(routers(lm.model)) if cfg.router_replay else 0,
+    )
     out, model, device = Path(out), lm.model, lm.model.device
     if cfg.parts.critic is not None:
         model.critic = ValueHead(model.cfg.d_model, cfg.parts.critic, seed=key(loop.seed, "critic"))  # type: ignore[bad-argument-type]
         model.critic.to(device)
     try:
-        engine = Engine(lm, EngineConfig(max_sequences=min(256, cfg.rollout.prompts * cfg.rollout.responses)))
-        loader = Sequenced(digest([to_dict(cfg), problems.fingerprint, system], 16))
+        same = replace(cfg, workers=0, cluster=Cluster())  # who answers changes nothing
+        told = [plain(one) for group in recorded for one in group]
+        loader = Sequenced(digest([to_dict(same), problems.fingerprint, system, told], 16))
         setup = Setup(loop, model, loader, World.here(), choose_precision(loop.precision, device), device)
-        reference = reference_of(model, parent) if cfg.kl.beta or cfg.kl.measure_every else None
         with ExitStack() as stack:
             stack.enter_context(only_one(out))
+            answers = stack.enter_context(
+                answering(cfg, lm, system=system, virtual=virtual, deterministic=loop.deterministic)
+            )
+            reference = reference_of(model, parent) if cfg.kl.beta or cfg.kl.measure_every else None
             stop = stack.enter_context(StopRequest())
             stack.enter_context(reproducible() if loop.deterministic else nullcontext())
             run = Run(setup, out, validation=None, sample=None, progress=progress, bytes_per_token=None)
@@ -120,8 +132,7 @@ def reinforce(
             work = Round(
                 cfg=cfg, setup=setup, draws=draws, learned=learned, virtual=virtual, reference=reference, beta=cfg.kl.beta,
                 bonus=cfg.entropy.coefficient,
-                speaker=Speaker(engine=engine, max_tokens=cfg.rollout.max_tokens, stop=cfg.rollout.stop, system=system),
-                world=opener(cfg.environment), reader=Reader(model=model, temperature=cfg.rollout.temperature),
+                answers=answers, recorded=recorded, reader=Reader(model=model, temperature=cfg.rollout.temperature),
             )  # fmt: skip
             work.load(run.state.extra)
             model.eval()  # no dropout: what learns is what drew
@@ -132,6 +143,17 @@ def reinforce(
     finally:
         if hasattr(model, "critic"):
             del model.critic
+
+
+def answering(
+    cfg: RlConfig, lm: LM, *, system: str, virtual: int, deterministic: bool
+) -> AbstractContextManager[Answering]:
+    """Who answers: the live engine, or workers."""
+    if not cfg.workers:
+        return nullcontext(Here.of(cfg, lm, system=system, virtual=virtual))
+    from orrery.tune.rl.workers.group import workers
+
+    return workers(cfg, lm, system=system, virtual=virtual, deterministic=deterministic)
 
 
 def check(cfg: RlConfig, loop: TrainConfig) -> None:
@@ -168,12 +190,17 @@ def _rounds(run: Run, work: Round, problems: Problems, stop: StopRequest) -> RlR
         if step == 0 and problems.heldout:
             line["heldout_start"] = work.start = work.accuracy(problems.heldout)
         lr = state.optimizer.set_lr(lr_at(loop.schedule, step, total))
-        outcome, batches, told = work.go(step, state.optimizer, state.scaler, stop=stop.asked)
+        outcome, batches, told = work.go(
+            step, state.optimizer, state.scaler, stop=stop.asked, last=step + 1 == total
+        )
         if problems.heldout and due(loop.validate_every, step + 1, total):
             line["heldout"] = work.end = work.accuracy(problems.heldout)
         line |= told
         work.last = {name: value for name, value in line.items() if name != "explain"}
         state.extra = work.state()
+        if work.cfg.keep_rollouts:
+            (run.out / "rollouts").mkdir(exist_ok=True)
+            write_rows(run.out / "rollouts" / f"{step:06d}.jsonl", map(plain, work.episodes))
         if due(loop.sample_every, step + 1, total):
             run.records.sample(step + 1, work.shown)
         run.log(step, batches, outcome, lr=lr, seconds=time.monotonic() - began, more=line)
@@ -203,12 +230,12 @@ def _plan(run: Run, work: Round) -> None:
     seconds = []
     for _ in range(2):  # the first one warms up
         began = time.monotonic()
-        work.go(0, optimizer, scaler, stop=False)
+        work.go(0, optimizer, scaler, stop=False, last=False)
         seconds.append(time.monotonic() - began)
     load_model_tensors(model, before)
     model.zero_grad(set_to_none=True)
     work.load(state)
-    work.speaker.engine.weights_changed()
+    work.answers.weights_changed()
     costs = Costs(step=seconds[-1])
     total = first_total(loop, costs, 60 * loop.minutes - run.elapsed())
     run.set_plan(total, f"{1000 * costs.step:.0f} ms a round, {loop.minutes:g} minutes", costs)
@@ -217,10 +244,7 @@ def _plan(run: Run, work: Round) -> None:
 def reference_of(model: Decoder, parent: Parent | None) -> Reference:
     """The model as it is now, whatever it will learn: its own frozen part, or a copy."""
     if parent is None:
-        copy = deepcopy(model)
-        if hasattr(copy, "critic"):
-            del copy.critic
-        copy.requires_grad_(False).eval()
+        copy = copied(model).requires_grad_(False)
         return lambda: nullcontext(copy)
 
     @contextmanager

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from torch import Tensor
+
 from orrery.tune.rl.problems import Problem
 
 
@@ -41,6 +43,7 @@ class Trajectory:
     Attributes:
         group: which answers belong together: those to one drawing of a problem.
         truncated: it was cut off: an answer or a further turn had no room.
+        experts: by layer, those that its tokens were sent to, where that is noted (`routing`).
         verdict: the sum of the environment's rewards. rewards: of each turn, all terms and weights included. parts: of the terms.
     """
 
@@ -49,6 +52,7 @@ class Trajectory:
     turns: tuple[Turn, ...]
     conversation: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
     truncated: bool = False
+    experts: tuple[Tensor, ...] = field(default=(), repr=False, compare=False)
     rewards: tuple[float, ...] = ()
     parts: Mapping[str, float] = field(default_factory=dict)
 

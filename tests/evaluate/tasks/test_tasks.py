@@ -15,8 +15,8 @@ from orrery.evaluate.task import find_task, task_names
 
 HERE = [
     "aqua", "aqua_cot", "arithmetic", "bbh", "bfcl_irrelevance", "bfcl_multiple", "bfcl_parallel", "bfcl_simple", "bits_per_byte",
-    "blimp", "gsm8k", "hhh", "humaneval", "ifeval", "mbpp", "mgsm", "mmlu", "python_expression", "strategyqa", "string_manipulation",
-    "svamp", "truthfulqa_mc1", "truthfulqa_mc2",
+    "blimp", "gsm8k", "hhh", "humaneval", "ifeval", "make_number", "mbpp", "mgsm", "mmlu", "python_expression", "strategyqa", "string_manipulation",
+    "svamp", "truthfulqa_mc1", "truthfulqa_mc2", "user_instructions",
 ]  # fmt: skip
 ELSEWHERE = ["aime", "gpqa", "gpqa_cot", "math", "mmlu_pro", "mmmu", "mmmu_pro", "mmmu_pro_vision"]
 # score of an empty answer: 0 where every text is an answer, Unscored where one must be read out of it
@@ -155,7 +155,7 @@ def test_gold_programs_pass_in_the_sandbox_and_wrong_ones_do_not(shared_data, na
 
 
 def test_generated_tasks_ask_the_test_side(shared_data) -> None:
-    for name in ("arithmetic", "python_expression", "string_manipulation"):
+    for name in ("arithmetic", "make_number", "python_expression", "string_manipulation"):
         found = list(asked(name, None))
         trained = {row["expression"] for row in generated(name, n=300, seed=1 << 20)}
         assert len(found) == find_task(name).data.n

@@ -140,6 +140,10 @@ def test_a_learned_reward_is_mixed_in_and_may_have_no_verdict() -> None:
     answers = [answered("yes", 1.0), answered("no"), answered("")]
     found = rewards(terms, answers, room=8, learned=lambda talks: [2.0, math.nan, 5.0])
     assert found[0].total == 2.0 and math.isnan(found[1].total) and found[2].total == 0.0
+    low = rewards(terms, answers, room=8, learned=lambda talks: [-2.0, math.nan, 5.0])
+    assert (
+        low[0].total == 0.0 and low[2].total == -1.0
+    )  # silence is worth no more than the worst that was said
     with pytest.raises(OrreryError, match="no reward model was given"):
         rewards(terms, answers, room=8)
 

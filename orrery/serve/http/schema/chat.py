@@ -95,7 +95,8 @@ class ToolMessage(Body):
 
 
 Message = Annotated[
-    SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")
+    SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage,
+    Field(discriminator="role"),
 ]
 Messages = Annotated[list[Message], Field(min_length=1, max_length=10_000)]
 
