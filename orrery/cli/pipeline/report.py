@@ -233,7 +233,7 @@ def facts(findings: Findings) -> list[tuple[str, str]]:
         share = told["share"] if isinstance(told["share"], str) else ""
         text = f"{told['steps']:,} steps, {told['supervised']:,} supervised tokens in {told['seconds'] / 60:.1f} minutes; {share}"
         rows.append((lesson.name, text))
-        if told["kl_to_parent"] is not None:
+        if told.get("kl_to_parent") is not None:
             rows.append(
                 (f"{lesson.name}: distance from its parent", f"{told['kl_to_parent']:.3f} nats a token (KL)")
             )
