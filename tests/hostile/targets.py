@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from orrery.kit.config import digest
+from orrery.cli.pipeline.recipe import RunRecipe
+from orrery.kit.config import digest, resolve
 from orrery.kit.errors import OrreryError
+from orrery.kit.yaml import parse_yaml
 from tests.hostile import seeds
 from tests.hostile.mutate import Kind
 from tests.hostile.openers import OPENERS
@@ -264,6 +266,9 @@ def all_targets(scratch: Path) -> list[Target]:
         }
         return lambda folder: makers[name](folder / ("" if name in ("model", "sharded") else name))
 
+    resolve(
+        RunRecipe, parse_yaml(seeds.RECIPE)
+    )  # its validator is made once a process, and no mutant's doing
     return [
         Target("safetensors", weights, "safetensors", 30, lambda folder: None, safetensors_file),
         Target("gguf", fuzz_gguf.seeds(), "bytes", 25, lambda folder: None, gguf_file),
