@@ -35,9 +35,8 @@ def find_model(path: str | Path) -> Path:
         known = demo_model(str(path)) or _in_hub_cache(str(path))
         if known is not None:
             return known
-        near = (
-            [str(path.parent / item.name) for item in path.parent.iterdir()] if path.parent.is_dir() else []
-        )
+        beside = path.parent.iterdir() if path.parent.is_dir() else ()
+        near = [str(path.parent / item.name) for item in beside if _may_hold_model(item)]
         raise OrreryError(
             f"there is no model at '{path}'; give a model folder, a run folder, a .gguf file or {GEMMA}."
             f"{suggest(str(path), [*near, GEMMA])}"
@@ -161,6 +160,15 @@ def _newest_of_run(run: Path) -> Path:
             f"the run '{run}' has no finished model yet; run the same command again, it goes on where it was"
         )
     return finished[-1]
+
+
+def _may_hold_model(item: Path) -> bool:
+    """Whether it is worth naming to somebody who looks for a model."""
+    if item.is_file():
+        return item.suffix == ".gguf"
+    return (
+        (item / CONFIG).is_file() or (item / RUN).is_file() or is_adapter(item) or bool(_models_inside(item))
+    )
 
 
 def _models_inside(folder: Path) -> list[Path]:

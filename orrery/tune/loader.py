@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, Literal
 
 import numpy as np
@@ -20,9 +19,8 @@ import torch
 from pydantic import Field
 
 from orrery.data.batch import Batch, Piece
-from orrery.data.mixture import Mixture
 from orrery.data.packing import BestFitPacking
-from orrery.data.shuffle import shuffled
+from orrery.data.set_draws import SetDraws
 from orrery.kit.config import config, digest
 from orrery.kit.errors import OrreryError
 from orrery.kit.seeds import key
@@ -83,8 +81,9 @@ class ExampleLoader:
         self.sets, self.config, self.rank, self.world = tuple(sets), config, rank, world
         self._rows = tuple(self._pack(number, part) for number, part in enumerate(self.sets))
         self.shares = tuple(float(x) for x in (shares or [len(rows) for rows in self._rows]))
-        self._mixture = Mixture(self.shares, seed=config.seed)
-        self._row_key = cache(lambda corpus, epoch: key(config.seed, "rows", corpus, epoch))
+        self._draws = SetDraws(
+            [len(rows) for rows in self._rows], self.shares, seed=config.seed, purpose="rows"
+        )
 
     @property
     def rows_per_step(self) -> int:
@@ -115,14 +114,14 @@ class ExampleLoader:
         first = step * self.rows_per_step + (micro * self.world + self.rank) * self.config.rows
         pieces = [
             Piece(int(example), 0, len(self.sets[corpus][example][0]) - 1, corpus)
-            for corpus, row in map(self._draw, range(first, first + self.config.rows))
+            for corpus, row in map(self._draws.at, range(first, first + self.config.rows))
             for example in self._rows[corpus][row]
         ]
         return self._batch(pieces)
 
     def drawn(self, steps: int) -> list[Drawn]:
         """The mixture as it was drawn in the first `steps` steps."""
-        rows = self._mixture.drawn(steps * self.rows_per_step)
+        rows = self._draws.mixture.drawn(steps * self.rows_per_step)
         counted = [self._counts(corpus, count) for corpus, count in enumerate(rows)]
         return [
             Drawn(
@@ -138,15 +137,6 @@ class ExampleLoader:
         room = self.config.context * sum(len(rows) for rows in self._rows)
         return sum(int((part.lengths() - 1).sum()) for part in self.sets) / room
 
-    def _draw(self, number: int) -> tuple[int, int]:
-        """The set and its row that stand at place `number` of the endless sequence of rows."""
-        corpus, nth = self._mixture.draw(number)
-        return corpus, self._nth(corpus, nth)
-
-    def _nth(self, corpus: int, nth: int) -> int:
-        epoch, at = divmod(nth, len(self._rows[corpus]))
-        return shuffled(at, len(self._rows[corpus]), self._row_key(corpus, epoch))
-
     def _counts(self, corpus: int, rows: int) -> tuple[int, int]:
         """Examples and supervised targets of the first `rows` rows drawn of a set."""
         epochs, rest = divmod(rows, len(self._rows[corpus]))
@@ -154,7 +144,7 @@ class ExampleLoader:
         begun = [
             e
             for n in range(rest)
-            for e in self._rows[corpus][self._nth(corpus, epochs * len(self._rows[corpus]) + n)]
+            for e in self._rows[corpus][self._draws.nth(corpus, epochs * len(self._rows[corpus]) + n)]
         ]
         return epochs * len(part) + len(begun), epochs * int(part.supervised.sum()) + int(
             part.supervised[begun].sum()

@@ -72,13 +72,11 @@ def gather(run: Run) -> Findings:
     """Read what the report shows from the finished stages."""
     made = [name for name, receipt in run.receipts.items() if receipt.kind in ("model", "adapter")]
     evaluate, generate = run.stage("evaluate"), run.stage("generate")
-    model = (
-        run.folders[run.stage("train") or made[-1]] if made else run.out
-    )  # a run may end with rows to learn from
+    model = run.folders[run.stage("train") or made[-1]]
     return Findings(
         name=run.recipe.name,
         out=run.out,
-        model=run.folders[made[-1]] if made else run.out,
+        model=run.folders[made[-1]],
         receipts=run.receipts,
         seconds=run.seconds,
         reused=run.reused,

@@ -27,7 +27,7 @@ from orrery.kit.log import console
 from orrery.serve.demo import GEMMA
 from orrery.serve.find import find_model, identity_of, run_stages
 
-RUN = "run.json"
+RUN, LOCK = "run.json", ".lock"
 
 
 @dataclass
@@ -65,7 +65,7 @@ def run_recipe(source: str | Path | dict[str, Any], overrides: list[str], *, out
         for stage in recipe.stages:
             run_stage(run, stage)
             _remember(run)
-        if run.stage("train") or run.stage("tune"):
+        if any(receipt.kind in ("model", "adapter") for receipt in run.receipts.values()):
             from orrery.cli.pipeline.report import write_report
 
             write_report(run)
@@ -144,7 +144,7 @@ def locked(out: Path) -> Iterator[None]:
     """One process at a time in a run folder; the lock goes when the process does, however it ends."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        handle = open(out / ".lock", "w")  # noqa: SIM115 (held by the block below)
+        handle = open(out / LOCK, "w")  # noqa: SIM115 (held by the block below)
     except OSError as error:
         raise OrreryError(
             f"cannot write in '{out}': {error.strerror}; choose another folder with out=..."
@@ -160,7 +160,12 @@ def locked(out: Path) -> Iterator[None]:
             raise OrreryError(
                 f"another orrery process is at work in '{out}'; wait for it or choose another out="
             ) from None
-        yield
+        try:
+            yield
+        finally:
+            if os.listdir(out) == [LOCK]:  # it failed before it made anything
+                (out / LOCK).unlink()
+                out.rmdir()
 
 
 def _remember(run: Run) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from orrery.cli.pipeline.recipe import find_recipe
+from orrery.cli.pipeline.recipe import Stage, find_recipe
 from orrery.cli.pipeline.runner import run_recipe, stage_folder
-from orrery.kit.config import override, read_yaml
+from orrery.kit.config import override, read_yaml, resolve
 from orrery.kit.errors import OrreryError
 
 RUN_KEYS = ("out", "source", "split")
@@ -33,6 +33,9 @@ def single_stage(
     if data.get("kind") not in kinds:
         known = " or ".join(f"'{name}'" for name in kinds)
         raise OrreryError(f"'{recipe}' is a recipe of kind '{data.get('kind')}', not {known}")
+    resolve(
+        Stage, {key: value for key, value in data.items() if key not in RUN_KEYS}
+    )  # faults by the names that it has here
     whole: dict[str, Any] = {key: data.pop(key) for key in RUN_KEYS if key in data}
     name = data.setdefault("name", data["kind"])
     return run_recipe({"name": name, "stages": [data], **whole}, [], out=out)

@@ -14,8 +14,8 @@ from torch import Tensor
 from orrery.data.batch import Batch
 from orrery.model.adapters.virtual import PLACEHOLDER
 from orrery.model.packed import Packed
+from orrery.tune.forked import Forked, layout
 from orrery.tune.preference.answers import Item
-from orrery.tune.rl.forked import Forked, layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class AnswerBatch(Batch):
         rows: (N,) which states predict the ids to be written, wanted: (N,) these ids, owner: (N,) whose they are.
         written: (A,) how many each answer has. reference: (A,) log-probabilities under the reference; None: none is asked.
         up: (A,) bool, of thumbs. step: of the run.
-        index, back, whole: as `rl.forked.layout` gives them; forked: whether the stored tokens are not just these sequences in this order.
+        index, back, whole: as `forked.layout` gives them; forked: whether the stored tokens are not just these sequences in this order.
     """
 
     rows: Tensor

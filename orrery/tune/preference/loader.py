@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from orrery.data.mixture import Mixture
-from orrery.data.shuffle import shuffled
+from orrery.data.set_draws import SetDraws
 from orrery.kit.config import digest
 from orrery.kit.errors import OrreryError
-from orrery.kit.seeds import key
 from orrery.tune.preference.answers import Item, fingerprint_of
 from orrery.tune.preference.batches import AnswerBatch, batch_of_items
 from orrery.tune.preference.config import PairLoaderConfig
@@ -66,8 +63,9 @@ class PairLoader:
             share and config.share,
         )
         self.shares = [float(x) for x in (shares or [len(part.items) for part in parts])]
-        self._mixture = Mixture(self.shares, seed=config.seed)
-        self._order = cache(lambda part, epoch: key(config.seed, "pairs", part, epoch))
+        self._draws = SetDraws(
+            [len(part.items) for part in parts], self.shares, seed=config.seed, purpose="pairs"
+        )
         names = [fingerprint_of(part.items) for part in parts]
         self.fingerprint = digest([config, self.shares, purpose, names])
         """Names the whole sequence of steps."""
@@ -95,14 +93,10 @@ class PairLoader:
 
     def drawn(self, steps: int) -> dict[str, int]:
         """How many items of each set the first `steps` steps had."""
-        counts = self._mixture.drawn(steps * self.config.pairs * self.config.micro_batches)
+        counts = self._draws.mixture.drawn(steps * self.config.pairs * self.config.micro_batches)
         return {part.name: count for part, count in zip(self.parts, counts, strict=True)}
 
     def _chosen(self, step: int, micro: int) -> list[tuple[Part, int]]:
         first = (step * self.config.micro_batches + micro) * self.config.pairs
-        return [self._nth(number) for number in range(first, first + self.config.pairs)]
-
-    def _nth(self, number: int) -> tuple[Part, int]:
-        which, nth = self._mixture.draw(number)
-        epoch, at = divmod(nth, len(self.parts[which].items))
-        return self.parts[which], shuffled(at, len(self.parts[which].items), self._order(which, epoch))
+        drawn = map(self._draws.at, range(first, first + self.config.pairs))
+        return [(self.parts[which], item) for which, item in drawn]

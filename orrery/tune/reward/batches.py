@@ -10,23 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from orrery.data.batch import Batch, Piece
-from orrery.data.mixture import Mixture
-from orrery.data.shuffle import shuffled
+from orrery.data.set_draws import SetDraws
 from orrery.kit.config import digest, to_dict
 from orrery.kit.errors import OrreryError
-from orrery.kit.seeds import key
 from orrery.model.adapters.virtual import PLACEHOLDER
 from orrery.model.packed import Packed
+from orrery.tune.forked import Forked, layout
 from orrery.tune.reward.config import RewardLoaderConfig
 from orrery.tune.reward.items import Item, fingerprint_of
-from orrery.tune.rl.forked import Forked, layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +32,7 @@ class ScoreBatch(Batch):
 
     Attributes:
         rows: (N,) which states are scored, item by item, answer by answer, place by place. labels: (N,).
-        margins: (items,). index, back, whole: as `rl.forked.layout` gives them.
+        margins: (items,). index, back, whole: as `forked.layout` gives them.
     """
 
     rows: Tensor
@@ -130,8 +127,7 @@ class RewardLoader:
             raise OrreryError("a set has nothing to learn from; look at its rows")
         self.sets, self.config, self.virtual = tuple(map(tuple, sets)), config, virtual
         weights = [float(x) for x in (shares or map(len, self.sets))]
-        self._mixture = Mixture(weights, seed=config.seed)
-        self._order = cache(lambda part, epoch: key(config.seed, "items", part, epoch))
+        self._draws = SetDraws(list(map(len, self.sets)), weights, seed=config.seed, purpose="items")
         self._name = digest([to_dict(config), weights, purpose, [fingerprint_of(part) for part in self.sets]])
 
     @property
@@ -147,12 +143,6 @@ class RewardLoader:
     def batch(self, step: int, micro: int = 0) -> ScoreBatch:
         """Micro-batch `micro` of `step`."""
         first = (step * self.config.micro_batches + micro) * self.config.rows
-        drawn = [self._draw(number) for number in range(first, first + self.config.rows)]
+        drawn = [self._draws.at(place) for place in range(first, first + self.config.rows)]
         items = [self.sets[part][number] for part, number in drawn]
         return batch_of_items(items, share=self.config.share, virtual=self.virtual, numbers=drawn)
-
-    def _draw(self, number: int) -> tuple[int, int]:
-        """The set and its item that stand at a place of the endless sequence of items."""
-        part, nth = self._mixture.draw(number)
-        epoch, at = divmod(nth, len(self.sets[part]))
-        return part, shuffled(at, len(self.sets[part]), self._order(part, epoch))

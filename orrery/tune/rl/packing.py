@@ -21,7 +21,7 @@ from orrery.data.batch import Batch
 from orrery.kit.seeds import key
 from orrery.model.adapters.virtual import PLACEHOLDER
 from orrery.model.packed import Packed, Whole
-from orrery.tune.rl.forked import Forked, layout
+from orrery.tune.forked import Forked, layout
 from orrery.tune.rl.trajectory import Trajectory
 
 
