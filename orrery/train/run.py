@@ -132,7 +132,7 @@ class Run:
             if new:
                 if self.leads:
                     tell(
-                        f"the machine is slower than it was: {new:,} steps instead of {plan.newest.total:,}, to end in time"
+                        f"steps take longer than planned: {new:,} instead of {plan.newest.total:,}, to end in time"
                     )
                 plan.shorten(state.step, new, f"{1000 * costs.step:.1f} ms a step and {left:.0f} s left")
                 self._save_plan()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from orrery.model.lowbit.build import library
+from orrery.model.lowbit.lent import large
 from orrery.model.lowbit.matrix import PackedMatrix
 from orrery.model.lowbit.pack import pack
 
@@ -132,7 +133,8 @@ class NativeMatrix(PackedMatrix):
         self._matrix = _Matrix(p.layout.index, p.columns, p.rows, *addresses)
 
     def multiply(self, x: Tensor, terms: int = 1) -> Tensor:
-        out = x.new_empty(x.shape[0], self.shape[0])
+        shape = x.shape[0], self.shape[0]
+        out = x.new_empty(shape) if recording() else large(*shape)
         run(Operation.MULTIPLY, self._matrix, x, x.shape[0], terms, out, lib=self._lib)
         return out
 

@@ -14,7 +14,6 @@ is memory for what it makes later, as it is when modules run.
 from __future__ import annotations
 
 import ctypes
-import weakref
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from orrery.model.lowbit.lent import lent
 from orrery.model.lowbit.native import Argument, Operation, here, load
 
 _READS = frozenset(
@@ -118,14 +118,9 @@ class _Memory:
             new = torch.empty(size, dtype=torch.uint8)
             self._free[size].append(new)
             self._all.append((new.data_ptr(), new.data_ptr() + size))
-        base = self._free[size].pop()
-        window = (ctypes.c_char * size).from_address(base.data_ptr())  # lives as long as tensors over it
-        weakref.finalize(window, self._free[size].append, base)
-        return (
-            torch.frombuffer(window, dtype=dtype, count=shape.numel()).view(shape)
-            if shape.numel()
-            else torch.empty(shape, dtype=dtype)
-        )
+        if not shape.numel():
+            return torch.empty(shape, dtype=dtype)
+        return lent(self._free[size].pop(), shape, dtype, self._free[size].append)
 
 
 class _OnlyViews(TorchFunctionMode):
