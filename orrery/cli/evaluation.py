@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orrery.evaluate.compare import TaskDifference
+from orrery.evaluate.report import remarks
 from orrery.evaluate.results import TaskResult
 from orrery.evaluate.statistics.estimate import Estimate
 from orrery.evaluate.task import Files, Task
@@ -51,55 +52,26 @@ def _lines(result: TaskResult) -> Iterator[tuple[str, str, Estimate]]:
         yield result.task, f"{name}, macro of {len(result.groups)}", estimate
 
 
-def remarks(result: TaskResult) -> list[str]:
-    """What a reader of the numbers must know, in sentences."""
-    told = []
-    if result.unscored:
-        reasons = "; ".join(f"{reason} ({count})" for reason, count in result.unscored.items())
-        told.append(
-            f"{sum(result.unscored.values())} of {len(result.records)} questions have no score: {reasons}"
-        )
-    if result.truncated:
-        told.append(f"{result.truncated} prompts were longer than the context and lost their beginning")
-    seen = result.contamination
-    if seen.status == "found":
-        without = result.without(frozenset(seen.ids)).metrics
-        rest = ", ".join(f"{name} {estimate.mean:.4g}" for name, estimate in without.items())
-        told.append(
-            f"{len(seen.ids)} of {seen.checked} questions stand in the training data; without them: {rest or 'nothing is left'}"
-        )
-    elif seen.status == "clean":
-        told.append(f"none of {seen.checked} questions was found in {seen.texts:,} training texts")
-    else:
-        told.append(f"whether the questions were in the training data is not known: {seen.reason}")
-    return told
-
-
 def print_differences(differences: Sequence[TaskDifference], *, names: tuple[str, str]) -> None:
-    """A row a metric: both means, the paired difference with its interval, and who is right where they differ."""
+    """A row a metric: both means, the paired difference with its interval, and on how many questions only one is right."""
     console = Console()
-    table = Table("task", "metric", title=f"{names[1]} less {names[0]}", title_justify="left")
-    for column in (
-        "A",
-        "B",
-        "B - A",
-        "95% interval",
-        "p (bootstrap)",
-        "only A | only B right",
-        "p (McNemar)",
-        "n",
-    ):
-        table.add_column(column, justify="right")
+    table = Table(title=f"B: {names[1]}\nA: {names[0]}", title_justify="left", show_lines=True)
+    table.add_column("task\nmetric, n", no_wrap=True)
+    for column in ("A\nB", "B - A\n95% interval", "p bootstrap\np McNemar", "only A\nonly B"):
+        table.add_column(column, justify="right", no_wrap=True)
     for difference in differences:
         for name, metric in difference.metrics.items():
             d, m = metric.difference, metric.mcnemar
             table.add_row(
-                difference.task, name, _short(metric.a), _short(metric.b), f"{d.mean:+.4f}",
-                f"[{d.low:+.4f}, {d.high:+.4f}]", _p(metric.p_value), "" if m is None else f"{m.b} | {m.c}",
-                "" if m is None else _p(m.p), f"{difference.n:,}",
+                f"{difference.task}\n{name}, {difference.n:,}", f"{_short(metric.a)}\n{_short(metric.b)}",
+                f"{d.mean:+.4f}\n[{d.low:+.4f}, {d.high:+.4f}]",
+                _p(metric.p_value) + ("" if m is None else f"\n{_p(m.p)}"),
+                "" if m is None else f"{m.b}\n{m.c}",
             )  # fmt: skip
-        if difference.left_out:
-            table.caption = f"{difference.left_out:,} questions without a score in both are left out"
+    left_out = sum(difference.left_out for difference in differences)
+    table.caption = "only A, only B: questions that one of them alone has right" + (
+        f"; {left_out:,} without a score in both are left out" if left_out else ""
+    )
     console.print(table)
 
 

@@ -91,7 +91,7 @@ def worst_records(records: Sequence[Record], metric: str, n: int) -> list[Record
 
 
 def remarks(result: TaskResult) -> list[str]:
-    """What a reader of the numbers must know."""
+    """What a reader of the numbers must know, in sentences."""
     told = []
     for reason, count in result.unscored.items():
         told.append(f"{count:,} of {len(result.records):,} answers have no score: {reason}.")
@@ -99,7 +99,11 @@ def remarks(result: TaskResult) -> list[str]:
         told.append(f"{result.truncated:,} prompts were longer than the context and lost their beginning.")
     seen = result.contamination
     if seen.status == "found":
-        told.append(f"{len(seen.ids):,} of {seen.checked:,} questions stand in the training data.")
+        without = result.without(frozenset(seen.ids)).metrics
+        rest = ", ".join(f"{name} {estimate.mean:.4g}" for name, estimate in without.items())
+        told.append(
+            f"{len(seen.ids):,} of {seen.checked:,} questions stand in the training data; without them: {rest or 'nothing is left'}."
+        )
     elif seen.status == "clean":
         told.append(f"None of {seen.checked:,} questions was found in {seen.texts:,} training texts.")
     else:

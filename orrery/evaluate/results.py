@@ -27,7 +27,7 @@ from orrery.evaluate.statistics.proportion import wilson
 from orrery.kit.config import to_dict
 from orrery.kit.errors import OrreryError
 from orrery.kit.files import atomic_folder, write_file
-from orrery.kit.json_lines import read_rows
+from orrery.kit.json_lines import line_of, read_rows
 
 RESULTS, SAMPLES = "results.json", "samples.jsonl"
 
@@ -176,8 +176,7 @@ def write_result(result: TaskResult, folder: Path) -> None:
 def put_result(result: TaskResult, folder: Path) -> None:
     """Write the files of one result into a folder that is being made."""
     write_file(folder / RESULTS, json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n")
-    lines = (json.dumps(record.to_dict(), ensure_ascii=False) + "\n" for record in result.records)
-    write_file(folder / SAMPLES, "".join(lines))
+    write_file(folder / SAMPLES, "".join(line_of(record.to_dict()) for record in result.records))
 
 
 def read_result(folder: Path) -> TaskResult:

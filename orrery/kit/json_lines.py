@@ -50,7 +50,7 @@ def read_rows(path: str | Path, *, torn: bool = False) -> list[dict[str, Any]]:
 
 def write_rows(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Replace the file by these rows, whole or not at all."""
-    atomic_write(path, "".join(_line(row) for row in rows))
+    atomic_write(path, "".join(line_of(row) for row in rows))
 
 
 class RowLog:
@@ -77,7 +77,7 @@ class RowLog:
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Write a row; when this returns it is on the disk."""
-        line = ("\n" if self._torn else "") + _line(row)
+        line = ("\n" if self._torn else "") + line_of(row)
         data = line.encode()
         self._torn = True  # until all of it is there
         while data:
@@ -90,5 +90,11 @@ class RowLog:
         os.close(self._file)
 
 
-def _line(row: Mapping[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False) + "\n"
+def line_of(row: Mapping[str, Any]) -> str:
+    """A row as its line. Half a character (a lone surrogate, which UTF-8 cannot hold) is written as its escape."""
+    text = json.dumps(row, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(row)
+    return text + "\n"

@@ -49,6 +49,18 @@ def test_a_row_cut_anywhere_is_left_out_and_the_next_one_is_not(tmp_path: Path, 
     assert kept == ([0, 1, 2] if cut == 1 else [0, 2] if cut <= row + 1 else [2])
 
 
+def test_half_a_character_is_kept_as_its_escape(tmp_path: Path) -> None:
+    rows = [{"text": "whole \u00e9 \U0001f600"}, {"text": "half \ud83d"}]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    assert read_rows(tmp_path / "rows.jsonl") == rows
+    first, second = (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+    assert "\u00e9" in first and r"\ud83d" in second
+    log = RowLog(tmp_path / "log.jsonl")
+    log.append(rows[1])
+    log.close()
+    assert read_rows(tmp_path / "log.jsonl") == rows[1:]
+
+
 def test_one_process_writes(tmp_path: Path) -> None:
     log = RowLog(tmp_path / "log.jsonl")
     script = f"from orrery.kit.json_lines import RowLog; RowLog({str(tmp_path / 'log.jsonl')!r})"

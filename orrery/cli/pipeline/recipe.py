@@ -240,6 +240,7 @@ class EvalStage:
         tasks: names, or paths of task files. data: the folder of their data sets; empty for tasks that make their own rows.
         limit: questions of each task, evenly spread. shots: demonstrations instead of the task's own number.
         chat: whether the model's chat format asks; None: as each task says.
+        bos: whether BOS stands before a text; auto: as the tokenizer's files say.
         strategy: how answers are made at test time (`orrery eval strategies`); None: by one call.
     """
 
@@ -251,6 +252,7 @@ class EvalStage:
     limit: Annotated[int, Field(ge=1)] | None = None
     shots: Annotated[int, Field(ge=0)] | None = None
     chat: bool | None = None
+    bos: Literal["auto", "always", "never"] = "auto"
     strategy: Strategy | None = None
     seed: int = 0
 

@@ -293,10 +293,11 @@ def _score_table(findings: Findings) -> Any:
     table = Table(title="answers: the share that is right", title_justify="left")
     models = list(dict.fromkeys(one.model for one in findings.scores))
     for heading in ("", *models, "change, with its 95% interval"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=heading == "")
     for row in lessons.rows(findings.scores):
         means = (f"{row.means[model]:.3f}" if model in row.means else "" for model in models)
-        table.add_row(f"{row.task} ({row.metric}, {row.n})", *means, row.change)
+        last = f"\n{row.last} by {models[-1]}" if row.last else ""
+        table.add_row(f"{row.task}\n({row.metric}, {row.n})", *means, row.change + last)
     return table
 
 

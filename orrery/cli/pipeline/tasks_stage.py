@@ -26,8 +26,8 @@ def make_scores(stage: EvalStage, model: Path, folder: Path, progress: Progress)
     lm, data = LM.load(model), Path(stage.data) if stage.data else None
     results = [
         run_task(
-            lm, name, data=data, limit=stage.limit, shots=stage.shots, seed=stage.seed, chat=stage.chat, strategy=stage.strategy,
-            reward=reward_of(stage.strategy), out=work, progress=progress,
+            lm, name, data=data, limit=stage.limit, shots=stage.shots, seed=stage.seed, chat=stage.chat, bos=stage.bos,
+            strategy=stage.strategy, reward=reward_of(stage.strategy), out=work, progress=progress,
         )
         for name in stage.tasks
     ]  # fmt: skip
