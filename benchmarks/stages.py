@@ -26,7 +26,7 @@ from orrery.kit.config import read_yaml
 ROOT = Path(__file__).resolve().parents[1]
 FROM_TEXT = ("tokenizer", "prepare", "train")
 STEPS = {
-    "train": 1000, "sft": 150, "dpo": 60, "rlvr": 100, "cold-start": 120, "practice": 60, "final": 60,
+    "train": 1000, "sft": 150, "dpo": 60, "rlvr": 240, "cold-start": 120, "practice": 120, "final": 120,
 }  # fmt: skip
 """Of each stage by its name."""
 

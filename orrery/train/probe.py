@@ -19,8 +19,10 @@ from orrery.train.step import draw, forward_backward, update
 if TYPE_CHECKING:
     from orrery.train.run import Run
 
-STEPS, DROPPED = 8, 2
-"""Steps taken; the first ones are dropped: they allocate, compile and fill caches."""
+STEPS, DROPPED, LEAST = 8, 2, 2
+"""Steps taken; the first ones are dropped: they allocate, compile and fill caches. Of steps so long that these would take more than
+`SHARE` of the run's minutes there are fewer, two at least."""
+SHARE = 0.02
 
 
 def measure_costs(run: Run) -> Costs:
@@ -29,8 +31,10 @@ def measure_costs(run: Run) -> Costs:
     before = {name: tensor.detach().clone() for name, tensor in model_tensors(setup.model).items()}
     optimizer, scaler = build_optimizer(setup.model, setup.cfg.optimizer), setup.precision.scaler()
     optimizer.set_lr(1e-3)
-    times = []
+    times: list[float] = []
     for step in range(STEPS):
+        if len(times) >= LEAST and sum(times) > SHARE * 60 * (setup.cfg.minutes or 0):
+            break
         began = time.monotonic()
         batches = draw(setup, step)
         totals = forward_backward(setup, batches, step, scaler)
@@ -38,6 +42,7 @@ def measure_costs(run: Run) -> Costs:
         if state.ema:
             state.ema.update()
         times.append(time.monotonic() - began)
+        run.progress.update(0, None, trial_step=len(times), seconds=times[-1])
     tensors = {**state.tensors(), "optimizer": optimizer.state_tensors()[0]}
     checkpoint = _timed(
         lambda: write_checkpoint(run.saver.checkpoints.folder / ".probe.partial", tensors=tensors, state={})
@@ -54,7 +59,7 @@ def measure_costs(run: Run) -> Costs:
     if run.sample is not None and setup.cfg.sample_every is not None and run.leads:
         with run.quiet("probe"):
             sample = _timed(lambda: run.sample(setup.model, 0))
-    return Costs(statistics.median(times[DROPPED:]), validation, sample, checkpoint)
+    return Costs(statistics.median(times[DROPPED:] or times[-1:]), validation, sample, checkpoint)
 
 
 def _timed(work: object) -> float:

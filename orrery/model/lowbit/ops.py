@@ -31,7 +31,9 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, *, unit_offset: bool = False
     Zhang & Sennrich 2019, arXiv:1910.07467.
     """
     if not plain(x, weight):
-        return F.rms_norm(x, weight.shape, 1.0 + weight if unit_offset else weight, eps)
+        scale = 1.0 + weight if unit_offset else weight
+        wide = torch.promote_types(x.dtype, scale.dtype)  # half-precision x: torch would warn and take a slow path
+        return F.rms_norm(x.to(wide), weight.shape, scale.to(wide), eps).to(x.dtype)
     from orrery.model.lowbit.native import Operation, run
 
     x, weight, width = x.contiguous(), weight.contiguous(), x.shape[-1]

@@ -235,6 +235,7 @@ def _plan(run: Run, work: Round) -> None:
         began = time.monotonic()
         work.go(0, optimizer, scaler, stop=False, last=False)
         seconds.append(time.monotonic() - began)
+        run.progress.update(0, None, trial_round=len(seconds), seconds=seconds[-1])
     load_model_tensors(model, before)
     model.zero_grad(set_to_none=True)
     work.load(state)

@@ -23,6 +23,14 @@ def test_rms_norm(shape: tuple[int, ...], unit_offset: bool) -> None:
             assert torch.equal(rms_norm(x[1:2], weight, 1e-6, unit_offset=unit_offset), y[1:2])
 
 
+@pytest.mark.filterwarnings("error")
+def test_rms_norm_of_half_precision_numbers() -> None:
+    x, weight = torch.randn(3, 8, dtype=torch.bfloat16), torch.randn(8)
+    y = rms_norm(x, weight, 1e-6)
+    assert y.dtype == torch.bfloat16
+    assert torch.equal(y, F.rms_norm(x.float(), (8,), weight, 1e-6).bfloat16())
+
+
 def test_rms_norm_by_hand() -> None:
     """(3, 4): mean square 12.5."""
     with torch.no_grad():
