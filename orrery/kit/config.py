@@ -155,9 +155,12 @@ def to_dict(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def digest(value: Any, length: int = 64) -> str:
-    """SHA-256 (hex, first `length` digits) of the canonical JSON of a config or plain value."""
-    text = json.dumps(to_dict(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+def digest(value: Any, length: int = 64, *, plain: bool = False) -> str:
+    """SHA-256 (hex, first `length` digits) of the canonical JSON of a config or plain value.
+
+    plain: it is JSON as it stands, of strings, numbers, lists and dictionaries; a vocabulary need not be copied then.
+    """
+    text = json.dumps(value if plain else to_dict(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 

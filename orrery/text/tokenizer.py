@@ -116,7 +116,7 @@ class Tokenizer:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides ids: equal fingerprints, equal ids on every text."""
-        return digest({"spec": self.spec, "bos": self.bos_id, "eos": self.eos_id})
+        return digest({"spec": self.spec, "bos": self.bos_id, "eos": self.eos_id}, plain=True)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Tokenizer, (self.spec, self.settings)
