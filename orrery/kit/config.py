@@ -160,7 +160,9 @@ def digest(value: Any, length: int = 64, *, plain: bool = False) -> str:
 
     plain: it is JSON as it stands, of strings, numbers, lists and dictionaries; a vocabulary need not be copied then.
     """
-    text = json.dumps(value if plain else to_dict(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    text = json.dumps(
+        value if plain else to_dict(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 

@@ -29,7 +29,7 @@ from orrery.train.config import TrainConfig
 from orrery.train.loop import memory_explained, reproducible
 from orrery.train.optim.build import build_optimizer
 from orrery.train.precision import choose_precision
-from orrery.train.run import Run
+from orrery.train.run import LEAST_PACE, Run
 from orrery.train.schedule import WSD, Constant, lr_at
 from orrery.train.signals import Interrupted, StopRequest
 from orrery.train.state import load_model_tensors, model_tensors
@@ -46,7 +46,8 @@ from orrery.tune.rl.routing import routers
 from orrery.tune.rl.workers.config import Cluster
 
 HOPE = 2.0
-"""Rounds get cheaper as answers get shorter. Rounds planned too many are taken back in time (`Run.replan`), too few never added."""
+"""Rounds get cheaper as answers get shorter, so that more may fit than one of the first says. Rounds planned too many are taken back in
+time where there are enough of them to go by (`Run.replan`), too few never added."""
 
 Parent = Callable[[], AbstractContextManager[None]]
 """Within what it gives the model is as it began (an adapter's frozen model)."""
@@ -240,9 +241,10 @@ def _plan(run: Run, work: Round) -> None:
     model.zero_grad(set_to_none=True)
     work.load(state)
     work.answers.weights_changed()
-    hope = HOPE if isinstance(loop.schedule, WSD | Constant) else 1.0
-    costs = Costs(step=seconds[-1] / hope)
-    total = first_total(loop, costs, 60 * loop.minutes - run.elapsed())
+    costs, left = Costs(step=seconds[-1]), 60 * loop.minutes - run.elapsed()
+    total = first_total(loop, costs, left)
+    if isinstance(loop.schedule, WSD | Constant) and total >= LEAST_PACE:
+        total = first_total(loop, replace(costs, step=costs.step / HOPE), left)
     run.set_plan(total, f"{1000 * costs.step:.0f} ms a round, {loop.minutes:g} minutes", costs)
 
 
