@@ -85,7 +85,8 @@ def open_subject(
         own = (
             None if own is None else ChatFormat.from_template(own.templates, tokenizer, stop_ids=own.stop_ids)
         )
-    chat = None if chat_template == NO_CHAT else choose_format(chat_template, tokenizer, own)
+    frozen = None if adapter is None else model
+    chat = None if chat_template == NO_CHAT else choose_format(chat_template, tokenizer, own, frozen=frozen)
     model.requires_grad_(adapter is None)
     made = None if adapter is None else beside(model, adapter, seed=seed)
     return Subject(model=model, tokenizer=tokenizer, chat=chat, adapter=made, parent_vocab=vocab)

@@ -1,8 +1,8 @@
 """Which chat format a model is tuned with: its own, one chosen by name, or one that its vocabulary already has the tokens for.
 
 A base model has no chat format. Many were pre-trained with a vocabulary that holds the control tokens of their makers' format
-(Gemma's <start_of_turn>, Qwen's <|im_start|>, Llama's <|start_header_id|>), and then that format is the natural one; else turns are
-named in plain words and end with EOS. All of them write tools the same way: a call is JSON between <tool_call> and </tool_call>,
+(Gemma's <start_of_turn>, Qwen's <|im_start|>, Llama's <|start_header_id|>), and then that format is the natural one, if they were trained
+or can be; else turns are named in plain words and end with EOS. All of them write tools the same way: a call is JSON between <tool_call> and </tool_call>,
 an answer is the text between <tool_response> and </tool_response> in a turn of the user's.
 """
 
@@ -11,9 +11,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from orrery.kit.errors import OrreryError, suggest
+from orrery.model.decoder import Decoder
 from orrery.text.chat import CONTROL, ChatFormat
 from orrery.text.chat_files import MAX_BYTES
 from orrery.text.tokenizer import Tokenizer
+from orrery.train.records import tell
+from orrery.tune.untrained import untrained
 
 OWN = "orrery"
 
@@ -97,7 +100,7 @@ TEMPLATES = {
 }  # fmt: skip
 """By name. Gemma has no system turn: the system message opens the first turn of the user's."""
 
-NEEDS = {
+NEEDS: dict[str, tuple[str, ...]] = {
     "gemma": ("<start_of_turn>", "<end_of_turn>"),
     "chatml": ("<|im_start|>", "<|im_end|>"),
     "llama3": ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
@@ -107,8 +110,14 @@ NEEDS = {
 """The control tokens of each; the first whose tokens a vocabulary has is its natural one."""
 
 
-def choose_format(name: str, tokenizer: Tokenizer, own: ChatFormat | None) -> ChatFormat:
+def choose_format(
+    name: str, tokenizer: Tokenizer, own: ChatFormat | None, *, frozen: Decoder | None = None
+) -> ChatFormat:
     """The format that `name` means: "auto" (the model's own, else the natural one), a name of `NEEDS`, or a file with a template.
+
+    Args:
+        frozen: the model, where its head will not learn: "auto" then passes over formats that end a turn with a token that was never
+            trained (`untrained.py`), and one that is named is warned of.
 
     Raises:
         OrreryError: an unknown name, or the vocabulary lacks the format's tokens.
@@ -116,7 +125,20 @@ def choose_format(name: str, tokenizer: Tokenizer, own: ChatFormat | None) -> Ch
     if name == "auto":
         if own is not None:
             return own
-        name = next(known for known, tokens in NEEDS.items() if all(t in tokenizer.special for t in tokens))
+        natural = [known for known, tokens in NEEDS.items() if all(t in tokenizer.special for t in tokens)]
+        can_end = [known for known in natural if not _never_ends(known, tokenizer, frozen)]
+        if can_end[:1] != natural[:1] and tokenizer.eos_id is not None:
+            tell(
+                f"{NEEDS[natural[0]][-1]} was never trained in this model and cannot be told from other such tokens by a head that does "
+                f"not learn; so the chat format is '{can_end[0]}', not '{natural[0]}'"
+            )
+            natural = can_end
+        name = natural[0]
+    elif _never_ends(name, tokenizer, frozen):
+        tell(
+            f"{NEEDS[name][-1]} was never trained in this model and cannot be told from other such tokens by a head that does not learn: "
+            "answers will not end; take chat_template: words, or train all weights"
+        )
     if name not in NEEDS:
         return _from_file(name, tokenizer)
     missing = [token for token in NEEDS[name] if token not in tokenizer.special]
@@ -132,6 +154,14 @@ def choose_format(name: str, tokenizer: Tokenizer, own: ChatFormat | None) -> Ch
             "the chat format 'words' ends turns with EOS, which this tokenizer does not have; take another"
         )
     return ChatFormat.from_template(TEMPLATES[name], tokenizer)
+
+
+def _never_ends(name: str, tokenizer: Tokenizer, frozen: Decoder | None) -> bool:
+    """Whether the token that ends turns is one that this model's head cannot tell from many others. The last of `NEEDS` is it."""
+    if frozen is None or not (tokens := NEEDS.get(name)):
+        return False
+    end = tokenizer.special.get(tokens[-1])
+    return end is not None and end < frozen.cfg.vocab_size and untrained(frozen, end)
 
 
 def _from_file(name: str, tokenizer: Tokenizer) -> ChatFormat:
