@@ -75,9 +75,8 @@ def open_gguf(
     plain = not quantised or dtype is not None or torch.device(device or "cpu").type != "cpu"
     with GgufFile.open(path) as file, ThreadPoolExecutor(1) as beside:
         reading = beside.submit(gguf_vocab, file.metadata)  # Python's work, beside torch's
-        reading.add_done_callback(
-            lambda _: give_back_freed_memory()
-        )  # before the model's own peak, at its end
+        # The model's own peak comes at its end, when the vocabulary is done.
+        reading.add_done_callback(lambda _: give_back_freed_memory())
         model = model_of(file, quantised=not plain)
         file.release()
         vocabulary = reading.result()

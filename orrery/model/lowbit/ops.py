@@ -32,9 +32,8 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, *, unit_offset: bool = False
     """
     if not plain(x, weight):
         scale = 1.0 + weight if unit_offset else weight
-        wide = torch.promote_types(
-            x.dtype, scale.dtype
-        )  # half-precision x: torch would warn and take a slow path
+        # Half-precision x beside a float32 weight: torch would warn and take a slow path.
+        wide = torch.promote_types(x.dtype, scale.dtype)
         return F.rms_norm(x.to(wide), weight.shape, scale.to(wide), eps).to(x.dtype)
     from orrery.model.lowbit.native import Operation, run
 

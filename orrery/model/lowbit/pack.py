@@ -66,9 +66,8 @@ class Packed:
     def finite(self) -> bool:
         """No scale and no minimum is NaN or infinite; codes cannot be."""
         kind = torch.bfloat16 if self.layout.scale == "bfloat" else torch.float16
-        ends = [
-            x.view(kind).aminmax() for x in (self.d, self.m) if x is not None
-        ]  # NaN wins; no copy is made
+        # A NaN is the smallest and the largest; no copy is made of the scales.
+        ends = [x.view(kind).aminmax() for x in (self.d, self.m) if x is not None]
         return all(bool(end.isfinite()) for pair in ends for end in pair)
 
     def fields(self, first: int, last: int) -> Fields:
