@@ -97,8 +97,12 @@ class RemoteChat:
             try:
                 async with asyncio.TaskGroup() as group:
                     tasks = [group.create_task(one(conversation)) for conversation in conversations]
-            except* OrreryError as faults:
-                raise faults.exceptions[0] from None
+            except ExceptionGroup as faults:
+                # How many have failed by now is chance; one says it for all.
+                known = [fault for fault in faults.exceptions if isinstance(fault, OrreryError)]
+                if not known:
+                    raise
+                raise known[0] from None
         return [task.result() for task in tasks]
 
     async def _ask(self, client: Any, conversation: Conversation, settings: ReplySettings) -> Reply:
