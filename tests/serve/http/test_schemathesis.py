@@ -47,7 +47,7 @@ def run(url: str, folder: Path, examples: int, seconds: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("examples", "seconds"), [(3, 15), pytest.param(300, 240, marks=pytest.mark.slow)], ids=["quick", "long"]
+    ("examples", "seconds"), [(3, 15), pytest.param(300, 90, marks=pytest.mark.slow)], ids=["quick", "long"]
 )
 def test_our_own_document(chat_lm, tmp_path, examples: int, seconds: int) -> None:
     engine = AsyncEngine(Engine(chat_lm, EngineConfig(max_sequences=8)))
