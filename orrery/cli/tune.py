@@ -92,7 +92,8 @@ def tune(
     else:
         if data or adapter or replay or epochs or minutes or lr or context or text or system:
             raise OrreryError(
-                "with a recipe, change its settings as key=value (for example base=runs/quickstart epochs=3)"
+                f"'{recipe}' stands where a recipe does, whose settings are changed as key=value (base=runs/quickstart epochs=3); "
+                f"if it is the model to teach, write --base {recipe}"
             )
         given = recipe
     run = single_stage(given, overrides or [], kind=KINDS, out=out)

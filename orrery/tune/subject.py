@@ -85,7 +85,10 @@ def open_subject(
         own = (
             None if own is None else ChatFormat.from_template(own.templates, tokenizer, stop_ids=own.stop_ids)
         )
-    frozen = None if adapter is None else model
+    matches = getattr(adapter, "matches", None)
+    taught = matches is not None and model.lm_head is not None and matches("lm_head")
+    head_learns = adapter is None or taught
+    frozen = None if head_learns else model
     chat = None if chat_template == NO_CHAT else choose_format(chat_template, tokenizer, own, frozen=frozen)
     model.requires_grad_(adapter is None)
     made = None if adapter is None else beside(model, adapter, seed=seed)

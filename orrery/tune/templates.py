@@ -156,6 +156,18 @@ def choose_format(
     return ChatFormat.from_template(TEMPLATES[name], tokenizer)
 
 
+def check_name(name: str) -> None:
+    """Refuse what is neither a name of `NEEDS` nor a file.
+
+    Raises:
+        OrreryError: names what there is.
+    """
+    if name not in NEEDS and not Path(name).is_file():
+        raise OrreryError(
+            f"there is no chat format '{name}' and no file of that name; known are auto, {', '.join(NEEDS)}.{suggest(name, NEEDS)}"
+        )
+
+
 def _never_ends(name: str, tokenizer: Tokenizer, frozen: Decoder | None) -> bool:
     """Whether the token that ends turns is one that this model's head cannot tell from many others. The last of `NEEDS` is it."""
     if frozen is None or not (tokens := NEEDS.get(name)):
@@ -165,11 +177,8 @@ def _never_ends(name: str, tokenizer: Tokenizer, frozen: Decoder | None) -> bool
 
 
 def _from_file(name: str, tokenizer: Tokenizer) -> ChatFormat:
+    check_name(name)
     path = Path(name)
-    if not path.is_file():
-        raise OrreryError(
-            f"there is no chat format '{name}' and no file of that name; known are auto, {', '.join(NEEDS)}.{suggest(name, NEEDS)}"
-        )
     if path.stat().st_size > MAX_BYTES:
         raise OrreryError(f"'{path}' is too large for a chat template; give a .jinja file")
     try:

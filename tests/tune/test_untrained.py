@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from orrery.cli.pipeline.recipe import Stage
+from orrery.kit.config import resolve
+from orrery.kit.errors import OrreryError
 from orrery.model.decoder import Decoder
 from orrery.serve.lm import LM
 from orrery.tune.templates import NEEDS, TEMPLATES, choose_format
@@ -56,6 +59,12 @@ def test_a_frozen_head_gets_a_format_that_it_can_end(
     told = " ".join(capsys.readouterr().err.split())
     assert "<end_of_turn> was never trained in this model" in told
     assert "take chat_template: words" in told
+
+
+def test_a_misspelt_format_is_found_when_the_recipe_is_read() -> None:
+    stage = {"kind": "tune", "base": "train", "data": [{"paths": ["x.jsonl"]}], "chat_template": "wrods"}
+    with pytest.raises(OrreryError, match=r"there is no chat format 'wrods'.*Did you mean 'words'"):
+        resolve(Stage, stage)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from orrery.train.optim.config import AdamW
 from orrery.tune.dataset import SetConfig
 from orrery.tune.distill.config import ForwardKl, Mode, Sampled, Share
 from orrery.tune.examples import Learn
+from orrery.tune.format_name import FormatName
 from orrery.tune.loader import ExampleLoaderConfig
 
 
@@ -47,7 +48,7 @@ class DistillStage:
     data_root: str = ""
     heldout: Annotated[float, Field(ge=0, lt=1)] = 0.05
     split_seed: int = 0
-    chat_template: str = "auto"
+    chat_template: FormatName = "auto"
     system: str = ""
     learn: Learn = "assistant"
     adapter: AdapterConfig | None = None

@@ -29,6 +29,7 @@ from orrery.train.optim.config import AdamW
 from orrery.train.schedule import Constant
 from orrery.tune.dataset import SetConfig
 from orrery.tune.examples import Learn
+from orrery.tune.format_name import FormatName
 from orrery.tune.loader import ExampleLoaderConfig
 from orrery.tune.longer_context import LongerContext
 from orrery.tune.rl.config import RlConfig
@@ -144,7 +145,7 @@ class TuneStage:
     watch: tuple[SetConfig, ...] = ()
     heldout: Annotated[float, Field(ge=0, lt=1)] = 0.05
     split_seed: int = 0
-    chat_template: str = "auto"
+    chat_template: FormatName = "auto"
     system: str = ""
     learn: Learn = "assistant"
     longer_context: LongerContext | None = None
@@ -187,7 +188,7 @@ class RlStage:
     base: str = "sft"
     reward_model: str = ""
     data_root: str = ""
-    chat_template: str = "auto"
+    chat_template: FormatName = "auto"
     system: str = ""
     adapter: AdapterConfig | None = None
     rl: RlConfig

@@ -12,6 +12,7 @@ from orrery.kit.errors import OrreryError
 from orrery.model.adapters.config import AdapterConfig
 from orrery.train.config import TrainConfig
 from orrery.train.optim.config import AdamW
+from orrery.tune.format_name import FormatName
 from orrery.tune.preference.pairs import PreferenceSet
 from orrery.tune.reward.config import Level, RewardConfig, RewardLoaderConfig, SelfLabelled
 
@@ -38,7 +39,7 @@ class RewardStage:
     labelled: SelfLabelled | None = None
     heldout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     split_seed: int = 0
-    chat_template: str = "auto"
+    chat_template: FormatName = "auto"
     system: str = ""
     adapter: AdapterConfig | None = None
     reward: RewardConfig = RewardConfig()

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from orrery.cli.pipeline.made import made_by
 from orrery.kit.config import config
 from orrery.kit.errors import OrreryError
+from orrery.tune.format_name import FormatName
 from orrery.tune.selfdata.config import SampleConfig
 from orrery.tune.selfdata.constitutional import Constitutional
 
@@ -30,7 +31,7 @@ class SampleStage(SampleConfig):
     judge: str = ""
     reward_model: str = ""
     data_root: str = ""
-    chat_template: str = "auto"
+    chat_template: FormatName = "auto"
     system: str = ""
 
     reads_source: ClassVar[bool] = False
